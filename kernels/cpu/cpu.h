@@ -1,0 +1,109 @@
+// Inside of the cpu backend: instruction sets, the thread pool, and the tables of kernels that dispatch fills.
+//
+// Three layers. cpu_backend.c: memory, weights, streams, the op table. cpu_<area>.c: one op each, splits rows, panels or
+// heads over the pool and calls a kernel through a table. <op>_<dtype>_<isa>.c: kernels, compiled with that instruction
+// set's flags and reached only through the tables, so that one binary runs everywhere. Work is split over independent
+// outputs, never along a reduction: results do not depend on the number of threads.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef WTL_KERNELS_CPU_H
+#define WTL_KERNELS_CPU_H
+
+#include "kernels/backend.h"
+
+// ---- features.c, dispatch.c ---------------------------------------------------------------------------------------
+typedef enum cpu_isa {
+    CPU_ISA_SCALAR,     // plain C, any machine
+    CPU_ISA_AVX2,       // AVX2 + FMA + F16C
+    CPU_ISA_AVX512VNNI, // AVX-512 F, BW, DQ, VL + VNNI
+    CPU_ISA_COUNT
+} cpu_isa;
+
+const char *cpu_isa_name(cpu_isa isa); // "scalar", "avx2", "avx512vnni"
+bool cpu_isa_available(cpu_isa isa);   // this build has it, and CPU and operating system support it
+// Best available one not above mask (NULL: the environment's WTL_CPU_MASK, and without that the best).
+// INVALID with the list of names when the mask names none, UNSUPPORTED when this machine lacks it.
+wtl_status cpu_isa_choose(const char *mask, cpu_isa *out, wtl_error *err);
+// Threads to use when the caller does not say: physical cores in the affinity mask, capped by the cgroup quota; >= 1.
+int32_t cpu_default_threads(void);
+
+// ---- pool.c -------------------------------------------------------------------------------------------------------
+// n - 1 workers plus the caller. A worker spins briefly after a job, then sleeps on a futex; it never spins when there are
+// more threads than cores it may run on. pool_run from several threads at once is safe: jobs take turns.
+typedef struct cpu_pool cpu_pool;
+typedef void (*cpu_job)(void *ctx, int32_t thread, int32_t n_threads);
+wtl_status pool_open(int32_t n_threads, cpu_pool **out, wtl_error *err);
+void pool_close(cpu_pool **pool); // joins the workers
+int32_t pool_threads(const cpu_pool *pool);
+// Runs job(ctx, i, n) for i = 0..n-1, one per thread, and returns when all are done. Allocates nothing.
+void pool_run(cpu_pool *pool, cpu_job job, void *ctx);
+
+// ---- vector kernels (vec_<isa>.c, attend_<isa>.c) --------------------------------------------------------------------
+// One tile of attention: n_rows query rows of one sequence and one KV head over one partition of positions.
+// Partitions are CPU_ATTEND_PART positions at absolute multiples; each gives a partial softmax (maximum m, sum l, weighted
+// sum o) and partials are merged in ascending order: the arithmetic of a query depends on nothing but its own keys.
+#define CPU_ATTEND_PART 256
+
+typedef struct cpu_vec_kernels {
+    void (*rms_norm)(const float *x, const float *weight, float eps, float *out, int32_t n);
+    void (*add)(const float *a, const float *b, float *out, int32_t n);
+    void (*glu)(const float *gate, const float *up, wtl_act act, float *out, int32_t n);
+    // One row of n_heads heads; cos_sin as rope_table writes it.
+    void (*rope)(float *x, int32_t n_heads, int32_t head_dim, const float *cos_sin, int32_t n_rot, wtl_rope_style style);
+    // Puts one position's k and v [n_heads_kv * head_dim] into slot 0..15 of a layer's part of a block.
+    void (*kv_store)(const wtl_kv_shape *shape, const float *k, const float *v, uint8_t *layer_block, int32_t slot);
+} cpu_vec_kernels;
+
+extern const cpu_vec_kernels cpu_vec_scalar;
+#if defined(__x86_64__)
+extern const cpu_vec_kernels cpu_vec_avx2, cpu_vec_avx512vnni;
+#endif
+
+// ---- backend, streams, weights (cpu_backend.c) -----------------------------------------------------------------------
+typedef struct cpu_backend {
+    wtl_backend base;
+    cpu_isa isa;
+    cpu_pool *pool;
+    bool use_blas;
+    const cpu_vec_kernels *vec;
+    char description[128];
+} cpu_backend;
+
+typedef struct cpu_stream {
+    wtl_stream base;
+    wtl_stream_limits limits;
+    uint8_t *scratch; // carved by cpu_backend.c: quantised activations, attention partials
+    size_t scratch_bytes;
+    void *quant_scratch;   size_t quant_bytes;   // cpu_matmul.c: int8 activations of one matmul input
+    void *float_scratch;   size_t float_bytes;   // cpu_matmul_float.c: per-thread f32 tiles
+    void *attend_scratch;  size_t attend_bytes;  // cpu_attention.c: partials and scores
+} cpu_stream;
+
+static inline cpu_backend *cpu_of(wtl_stream *s) { return (cpu_backend *)s->be; }
+
+// Each op file says how much scratch a stream of these limits needs.
+size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads);
+size_t cpu_matmul_float_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads);
+size_t cpu_attention_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads);
+
+// ---- ops, in the op table's signatures -------------------------------------------------------------------------------
+// cpu_matmul.c (quantised weights; passes F32, F16, BF16 parts on to cpu_matmul_float)
+void cpu_matmul(wtl_stream *s, const wtl_matmul *a);
+void cpu_embed(wtl_stream *s, const wtl_weight *w, const int32_t *tokens, float scale, wtl_mat out);
+// cpu_matmul_float.c: own kernels below about 32 rows, OpenBLAS tiles above unless !use_blas
+void cpu_matmul_float(wtl_stream *s, const wtl_weight *w, wtl_mat x, const float *bias, bool accumulate, wtl_mat out);
+// cpu_rows.c
+void cpu_rms_norm(wtl_stream *s, wtl_mat x, const wtl_weight *weight, float eps, wtl_mat out);
+void cpu_rope_table(wtl_stream *s, const int32_t *positions, const wtl_rope *rope, wtl_mat table);
+void cpu_rope(wtl_stream *s, wtl_mat x, int32_t n_heads, wtl_rope_style style, wtl_mat table);
+void cpu_glu(wtl_stream *s, wtl_mat gate, wtl_mat up, wtl_act act, wtl_mat out);
+void cpu_add(wtl_stream *s, wtl_mat a, wtl_mat b, wtl_mat out);
+void cpu_gather_rows(wtl_stream *s, wtl_mat x, const int32_t *row_ids, wtl_mat out);
+// cpu_attention.c
+size_t cpu_kv_layer_bytes(const wtl_kv_shape *shape);
+void cpu_kv_write(wtl_stream *s, wtl_mat k, wtl_mat v, const wtl_kv *kv, const wtl_rows *rows);
+void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows);
+
+// Data of a vector weight (norms, biases, frequency factors): f32, on every backend that runs on the host.
+const float *cpu_vector(const wtl_weight *w);
+
+#endif

@@ -1,0 +1,116 @@
+// A model: its configuration, its weights bound to a backend, and the forward pass of its architecture.
+//
+// An architecture is a pair {bind, forward} in models/registry.c. bind finds and prepares the tensors; forward turns one
+// step (a batch of tokens of many sequences over a paged KV cache) into logits, by enqueueing backend ops only.
+// A model is immutable once loaded; scratch for activations belongs to the caller (wtl_acts), one per session.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef WTL_MODELS_MODEL_H
+#define WTL_MODELS_MODEL_H
+
+#include "kernels/backend.h"
+#include "models/gguf.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WTL_ARCH_NAME_BYTES 32
+
+// Hyperparameters, read and range-checked from the file's metadata. Names follow GGUF keys.
+typedef struct wtl_model_config {
+    char arch[WTL_ARCH_NAME_BYTES];
+    int32_t n_layers, n_embd, n_ff, n_heads, n_heads_kv, head_dim, n_vocab, n_ctx_train;
+    float norm_eps;
+    int32_t n_rot;
+    wtl_rope_style rope_style;
+    float rope_freq_base, rope_freq_scale;
+    float rope_freq_base_local; // of window layers
+    int32_t window;             // 0: none; else layers with layer_is_local see only this many positions
+    int32_t window_pattern;     // every window_pattern-th layer is global, the others local; 0: all global
+    wtl_act act;
+    float embed_scale;
+} wtl_model_config;
+
+// Reads the configuration. UNSUPPORTED names an unknown architecture and lists those that are known; FORMAT names the key.
+wtl_status model_config_read(const gguf_file *file, wtl_model_config *out, wtl_error *err);
+bool model_layer_is_local(const wtl_model_config *config, int32_t layer);
+bool model_arch_known(const char *name, size_t len);
+
+typedef struct wtl_layer {
+    wtl_weight *attn_norm, *wq, *wk, *wv, *wo;
+    wtl_weight *bq, *bk, *bv, *bo;              // biases or NULL
+    wtl_weight *q_norm, *k_norm;                // per-head RMS norms or NULL
+    wtl_weight *post_attn_norm, *post_ffn_norm; // or NULL
+    wtl_weight *ffn_norm, *gate, *up, *down;
+    int32_t kv_group, kv_index; // which KV group, and which layer inside it
+} wtl_layer;
+
+// Layers that keep the same positions share block tables. Group 0: all positions; group 1: the window only.
+#define WTL_KV_GROUPS_MAX 2
+typedef struct wtl_kv_group_info {
+    int32_t n_layers;
+    int32_t window; // 0: keeps everything
+} wtl_kv_group_info;
+
+typedef struct wtl_model wtl_model;
+typedef struct wtl_step wtl_step;
+
+typedef struct wtl_arch {
+    const char *name;
+    wtl_status (*config)(const gguf_file *file, wtl_model_config *config, wtl_error *err); // the keys only it has
+    wtl_status (*bind)(wtl_model *model, const gguf_file *file, wtl_error *err);
+    void (*forward)(const wtl_model *model, wtl_stream *s, const wtl_step *step);
+} wtl_arch;
+
+struct wtl_model {
+    const wtl_arch *arch;
+    wtl_backend *be;
+    wtl_model_config config;
+    wtl_weight *token_embd, *output_norm, *output; // output is token_embd when tied
+    wtl_weight *rope_freqs;                        // frequency factors or NULL
+    wtl_layer *layers;                             // [n_layers]
+    int32_t n_kv_groups;
+    wtl_kv_group_info kv_group[WTL_KV_GROUPS_MAX];
+    uint64_t n_params;
+    uint64_t weight_bytes;    // all prepared weights
+    uint64_t step_bytes;      // weights that a step reads once, without the output head
+    uint64_t row_macs;        // multiply-adds of matrices per row, without the head
+    uint64_t head_bytes, head_macs; // the head: bytes per step with logits, multiply-adds per row of logits
+};
+
+// Binds every tensor and gives mapped pages back as they are copied. The file must stay open while model lives when
+// model_borrows_file() says so. On failure nothing is left.
+wtl_status model_load(const gguf_file *file, wtl_backend *be, wtl_model **out, wtl_error *err);
+void model_close(wtl_model **model);
+bool model_borrows_file(const wtl_model *model);
+
+// Activations of one step: every matrix that a forward pass needs, carved from one piece of backend memory.
+typedef struct wtl_acts {
+    wtl_mat x, h, q, k, v, attn, gate, up, out; // [max_rows, width]
+    wtl_mat rope_global, rope_local;            // [max_rows, n_rot]
+    wtl_mat x_out, h_out, logits;               // [max_logits, width]
+} wtl_acts;
+
+// Bytes for those matrices; with base not NULL also places them there. False when the size overflows.
+bool model_acts_layout(const wtl_model_config *config, int32_t max_rows, int32_t max_logits, void *base, wtl_acts *acts,
+                       size_t *bytes);
+
+// One step. Everything it points to is backend memory; counts are known to the host.
+struct wtl_step {
+    wtl_rows rows;
+    const int32_t *tokens;   // [n_rows]
+    const int32_t *out_rows; // [n_logits] rows whose logits are wanted, ascending
+    int32_t n_logits;
+    wtl_kv kv[WTL_KV_GROUPS_MAX]; // layer_offset is set per layer by model_layer_kv
+    size_t kv_layer_bytes;
+    wtl_acts acts;           // logits end up in acts.logits [n_logits, n_vocab]
+};
+
+// Helpers of forward passes.
+wtl_kv model_layer_kv(const wtl_step *step, const wtl_layer *layer);
+wtl_mat model_rows(wtl_mat m, int32_t rows); // the first rows of m
+
+#ifdef __cplusplus
+}
+#endif
+#endif
