@@ -1,6 +1,5 @@
 // Heap and page allocation with one test hook.
 // SPDX-License-Identifier: Apache-2.0
-#define _GNU_SOURCE
 #include "runtime/base/alloc.h"
 
 #include <stdint.h>

@@ -1,6 +1,5 @@
 // Clocks.
 // SPDX-License-Identifier: Apache-2.0
-#define _GNU_SOURCE
 #include "runtime/base/clock.h"
 
 #include <stdio.h>
