@@ -168,6 +168,7 @@ typedef struct wtl_backend_ops {
 
 struct wtl_backend {
     const wtl_backend_ops *ops;
+    int32_t n_threads; // host threads that ops run on
 };
 struct wtl_stream {
     const wtl_backend_ops *ops;
