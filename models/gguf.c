@@ -1,8 +1,8 @@
 // Opening and closing GGUF files: mapping, header, and a plain word for files that are something else.
 //
 // The mapping is read-only and private. Everything after the 24-byte header is gguf_parse.c; reading from an open file
-// is gguf_query.c. A file that another process shortens while it is mapped raises SIGBUS on access, as with any mapping.
-// SPDX-License-Identifier: Apache-2.0
+// is gguf_query.c. A file that another process shortens while it is mapped raises SIGBUS on access, as with any
+// mapping. SPDX-License-Identifier: Apache-2.0
 #include "models/gguf.h"
 
 #include <errno.h>
@@ -18,7 +18,6 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/clock.h"
 
-#define HEADER_BYTES 24 // magic, version, tensor count, key count
 #define SHOWN_PATH_BYTES 160
 
 typedef struct foreign_format {
@@ -27,15 +26,18 @@ typedef struct foreign_format {
     const char *what;
 } foreign_format;
 
-#define FOREIGN(prefix, what) {prefix, sizeof prefix - 1, what}
+#define FOREIGN(prefix, what) \
+    { prefix, sizeof prefix - 1, what }
 static const foreign_format foreign_formats[] = {
-    FOREIGN("version https://git-lfs", "a Git LFS pointer: the file itself was not downloaded (git lfs pull fetches it)"),
+    FOREIGN("version https://git-lfs",
+            "a Git LFS pointer: the file itself was not downloaded (git lfs pull fetches it)"),
     FOREIGN("<!DOCTYPE", "an HTML page: the download gave a web page, not the model"),
     FOREIGN("<!doctype", "an HTML page: the download gave a web page, not the model"),
     FOREIGN("<html", "an HTML page: the download gave a web page, not the model"),
     FOREIGN("<HTML", "an HTML page: the download gave a web page, not the model"),
     FOREIGN("<?xml", "an XML document, perhaps the error answer of a download"),
-    FOREIGN("PK\x03\x04", "a ZIP archive, perhaps a PyTorch checkpoint or a Python package; the model must be converted or unpacked"),
+    FOREIGN("PK\x03\x04",
+            "a ZIP archive, perhaps a PyTorch checkpoint or a Python package; the model must be converted or unpacked"),
     FOREIGN("\x80\x02", "a Python pickle, perhaps a PyTorch checkpoint; the model must be converted to GGUF"),
     FOREIGN("\x80\x03", "a Python pickle, perhaps a PyTorch checkpoint; the model must be converted to GGUF"),
     FOREIGN("\x80\x04", "a Python pickle, perhaps a PyTorch checkpoint; the model must be converted to GGUF"),
@@ -45,9 +47,13 @@ static const foreign_format foreign_formats[] = {
     FOREIGN("tjgg", "a GGML file, the format before GGUF; the model must be converted"),
     FOREIGN("\x1f\x8b", "a gzip archive; it must be unpacked"),
     FOREIGN("\x28\xb5\x2f\xfd", "a zstd archive; it must be unpacked"),
-    FOREIGN("\xfd" "7zXZ", "an xz archive; it must be unpacked"),
+    FOREIGN("\xfd"
+            "7zXZ",
+            "an xz archive; it must be unpacked"),
     FOREIGN("\x89HDF", "an HDF5 file; the model must be converted to GGUF"),
-    FOREIGN("\x7f" "ELF", "a program"),
+    FOREIGN("\x7f"
+            "ELF",
+            "a program"),
     FOREIGN("{", "a JSON document, perhaps the error answer of a download"),
 };
 
@@ -73,20 +79,24 @@ static wtl_status refuse_magic(const gguf_file *file, wtl_error *err) {
     char ascii[5] = "....";
     for (int i = 0; i < 4; i++)
         if (b[i] > 0x20 && b[i] < 0x7F) ascii[i] = (char)b[i];
-    return wtl_fail(err, WTL_ERR_FORMAT, "%s: not a GGUF file: offset 0 holds %02x %02x %02x %02x (\"%s\") where \"GGUF\" belongs%s%s",
+    return wtl_fail(err, WTL_ERR_FORMAT,
+                    "%s: not a GGUF file: offset 0 holds %02x %02x %02x %02x (\"%s\") where \"GGUF\" belongs%s%s",
                     file->shown_path, b[0], b[1], b[2], b[3], ascii, what ? "; it looks like " : "", what ? what : "");
 }
 
 static wtl_status refuse_version(const gguf_file *file, uint32_t version, wtl_error *err) {
     if ((version & 0xFFFFu) == 0 && version != 0)
         return wtl_fail(err, WTL_ERR_UNSUPPORTED,
-                        "%s: a big-endian GGUF file (version field 0x%08" PRIx32 " at offset 4); only little-endian files can be read",
+                        "%s: a big-endian GGUF file (version field 0x%08" PRIx32
+                        " at offset 4); only little-endian files can be read",
                         file->shown_path, version);
     if (version == 1)
-        return wtl_fail(err, WTL_ERR_UNSUPPORTED,
-                        "%s: GGUF version 1 (offset 4) was in use for a few days in 2023 and cannot be read; versions 2 and 3 can",
-                        file->shown_path);
-    return wtl_fail(err, WTL_ERR_UNSUPPORTED, "%s: GGUF version %" PRIu32 " (offset 4) is unknown; versions 2 and 3 can be read",
+        return wtl_fail(
+            err, WTL_ERR_UNSUPPORTED,
+            "%s: GGUF version 1 (offset 4) was in use for a few days in 2023 and cannot be read; versions 2 and 3 can",
+            file->shown_path);
+    return wtl_fail(err, WTL_ERR_UNSUPPORTED,
+                    "%s: GGUF version %" PRIu32 " (offset 4) is unknown; versions 2 and 3 can be read",
                     file->shown_path, version);
 }
 
@@ -97,10 +107,11 @@ static wtl_status read_header(gguf_file *file, uint64_t *n_kv, uint64_t *n_tenso
         file->version = gguf_load_u32(file->base + 4);
         if (file->version != 2 && file->version != 3) return refuse_version(file, file->version, err);
     }
-    if (file->bytes < HEADER_BYTES)
-        return wtl_fail(err, WTL_ERR_FORMAT,
-                        "%s: the file has %zu bytes, a GGUF header alone takes %d (offset 0); it is truncated or no GGUF file",
-                        file->shown_path, file->bytes, HEADER_BYTES);
+    if (file->bytes < GGUF_HEADER_BYTES)
+        return wtl_fail(
+            err, WTL_ERR_FORMAT,
+            "%s: the file has %zu bytes, a GGUF header alone takes %d (offset 0); it is truncated or no GGUF file",
+            file->shown_path, file->bytes, GGUF_HEADER_BYTES);
     *n_tensors = gguf_load_u64(file->base + 8);
     *n_kv = gguf_load_u64(file->base + 16);
     return WTL_OK;
@@ -130,7 +141,9 @@ no_memory:
 }
 
 static wtl_status refuse_open(const gguf_file *file, int error, wtl_error *err) {
-    wtl_status status = error == ENOENT || error == ENOTDIR ? WTL_ERR_NOT_FOUND : error == ENOMEM ? WTL_ERR_NO_MEMORY : WTL_ERR_IO;
+    wtl_status status = error == ENOENT || error == ENOTDIR ? WTL_ERR_NOT_FOUND
+                        : error == ENOMEM                   ? WTL_ERR_NO_MEMORY
+                                                            : WTL_ERR_IO;
     if (status == WTL_ERR_NOT_FOUND) return wtl_fail(err, status, "%s: no such file", file->shown_path);
     char text[96];
     // The GNU variant may return a static string instead of filling the buffer.

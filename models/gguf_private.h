@@ -6,6 +6,8 @@
 
 #include "models/gguf.h"
 
+#define GGUF_HEADER_BYTES 24 // magic, version, tensor count, key count
+
 // Open addressing, linear probing; a slot holds index + 1, 0 is free. At least half of the slots are free.
 typedef struct gguf_table {
     uint32_t *slots; // [mask + 1]

@@ -15,9 +15,9 @@ static const struct {
     const char *name;
     uint32_t bytes;
 } value_types[GGUF_TYPE_END] = {
-    [GGUF_U8] = {"u8", 1},     [GGUF_I8] = {"i8", 1},         [GGUF_U16] = {"u16", 2},    [GGUF_I16] = {"i16", 2},
-    [GGUF_U32] = {"u32", 4},   [GGUF_I32] = {"i32", 4},       [GGUF_F32] = {"f32", 4},    [GGUF_BOOL] = {"bool", 1},
-    [GGUF_STRING] = {"string", 0}, [GGUF_ARRAY] = {"array", 0}, [GGUF_U64] = {"u64", 8},  [GGUF_I64] = {"i64", 8},
+    [GGUF_U8] = {"u8", 1},         [GGUF_I8] = {"i8", 1},       [GGUF_U16] = {"u16", 2}, [GGUF_I16] = {"i16", 2},
+    [GGUF_U32] = {"u32", 4},       [GGUF_I32] = {"i32", 4},     [GGUF_F32] = {"f32", 4}, [GGUF_BOOL] = {"bool", 1},
+    [GGUF_STRING] = {"string", 0}, [GGUF_ARRAY] = {"array", 0}, [GGUF_U64] = {"u64", 8}, [GGUF_I64] = {"i64", 8},
     [GGUF_F64] = {"f64", 8},
 };
 
@@ -32,7 +32,9 @@ uint64_t gguf_data_offset(const gguf_file *file) { return file->data_offset; }
 size_t gguf_n_kv(const gguf_file *file) { return file->n_kv; }
 const gguf_kv *gguf_kv_at(const gguf_file *file, size_t i) { return i < file->n_kv ? &file->kv[i] : NULL; }
 size_t gguf_n_tensors(const gguf_file *file) { return file->n_tensors; }
-const gguf_tensor *gguf_tensor_at(const gguf_file *file, size_t i) { return i < file->n_tensors ? &file->tensors[i] : NULL; }
+const gguf_tensor *gguf_tensor_at(const gguf_file *file, size_t i) {
+    return i < file->n_tensors ? &file->tensors[i] : NULL;
+}
 
 gguf_shown gguf_show(gguf_str s) {
     gguf_shown shown;
@@ -54,7 +56,8 @@ bool gguf_str_equal(gguf_str a, gguf_str b) { return a.len == b.len && memcmp(a.
 const gguf_kv *gguf_find(const gguf_file *file, const char *key) {
     gguf_str wanted = {key, strlen(key)};
     const gguf_table *table = &file->kv_table;
-    for (size_t slot = (size_t)gguf_hash(file, wanted) & table->mask; table->slots[slot]; slot = (slot + 1) & table->mask) {
+    for (size_t slot = (size_t)gguf_hash(file, wanted) & table->mask; table->slots[slot];
+         slot = (slot + 1) & table->mask) {
         const gguf_kv *kv = &file->kv[table->slots[slot] - 1];
         if (gguf_str_equal(kv->key, wanted)) return kv;
     }
@@ -64,7 +67,8 @@ const gguf_kv *gguf_find(const gguf_file *file, const char *key) {
 const gguf_tensor *gguf_find_tensor(const gguf_file *file, const char *name) {
     gguf_str wanted = {name, strlen(name)};
     const gguf_table *table = &file->tensor_table;
-    for (size_t slot = (size_t)gguf_hash(file, wanted) & table->mask; table->slots[slot]; slot = (slot + 1) & table->mask) {
+    for (size_t slot = (size_t)gguf_hash(file, wanted) & table->mask; table->slots[slot];
+         slot = (slot + 1) & table->mask) {
         const gguf_tensor *tensor = &file->tensors[table->slots[slot] - 1];
         if (gguf_str_equal(tensor->name, wanted)) return tensor;
     }
@@ -103,7 +107,10 @@ static bool load_f32(gguf_type type, const uint8_t *p, float *out) {
         return true;
     }
     if (type == GGUF_F64) {
-        union { uint64_t u; double d; } x = {gguf_load_u64(p)};
+        union {
+            uint64_t u;
+            double d;
+        } x = {gguf_load_u64(p)};
         if (isfinite(x.d) && fabs(x.d) > FLT_MAX) return false;
         *out = (float)x.d;
         return true;
@@ -128,24 +135,26 @@ bool gguf_elem_f32(const gguf_kv *kv, uint64_t i, float *out) {
 static wtl_status refuse_type(const gguf_file *file, const gguf_kv *kv, const char *wanted, wtl_error *err) {
     bool array = kv->type == GGUF_ARRAY;
     return wtl_fail(err, WTL_ERR_FORMAT, "%s: key '%s' (offset %" PRIu64 ") is %s%s; %s was expected", file->shown_path,
-                    gguf_show(kv->key).text, kv->offset, array ? "an array of " : "of type ", gguf_type_name(kv->elem_type), wanted);
+                    gguf_show(kv->key).text, kv->offset, array ? "an array of " : "of type ",
+                    gguf_type_name(kv->elem_type), wanted);
 }
 
-static bool is_integer(gguf_type type) {
-    return type <= GGUF_I32 || type == GGUF_U64 || type == GGUF_I64;
-}
+static bool is_integer(gguf_type type) { return type <= GGUF_I32 || type == GGUF_U64 || type == GGUF_I64; }
 
 // The integer behind key if it lies in [min, max].
-static wtl_status get_integer(const gguf_file *file, const char *key, int64_t min, int64_t max, int64_t *out, wtl_error *err) {
+static wtl_status get_integer(const gguf_file *file, const char *key, int64_t min, int64_t max, int64_t *out,
+                              wtl_error *err) {
     int64_t value = 0;
     const gguf_kv *kv = gguf_find(file, key);
     if (!kv) return WTL_ERR_NOT_FOUND;
     if (!is_integer(kv->type)) return refuse_type(file, kv, "an integer", err);
     if (!load_i64(kv->type, kv->payload, &value)) // only a u64 above the range of i64
-        return wtl_fail(err, WTL_ERR_FORMAT, "%s: key '%s' (offset %" PRIu64 ") is %" PRIu64 "; %" PRId64 " is the largest allowed",
+        return wtl_fail(err, WTL_ERR_FORMAT,
+                        "%s: key '%s' (offset %" PRIu64 ") is %" PRIu64 "; %" PRId64 " is the largest allowed",
                         file->shown_path, gguf_show(kv->key).text, kv->offset, gguf_load_u64(kv->payload), max);
     if (value < min || value > max)
-        return wtl_fail(err, WTL_ERR_FORMAT, "%s: key '%s' (offset %" PRIu64 ") is %" PRId64 "; it must be from %" PRId64 " to %" PRId64,
+        return wtl_fail(err, WTL_ERR_FORMAT,
+                        "%s: key '%s' (offset %" PRIu64 ") is %" PRId64 "; it must be from %" PRId64 " to %" PRId64,
                         file->shown_path, gguf_show(kv->key).text, kv->offset, value, min, max);
     *out = value;
     return WTL_OK;
@@ -177,8 +186,9 @@ wtl_status gguf_get_bool(const gguf_file *file, const char *key, bool *out, wtl_
     if (!kv) return WTL_ERR_NOT_FOUND;
     if (kv->type != GGUF_BOOL) return refuse_type(file, kv, "a bool", err);
     if (kv->payload[0] > 1)
-        return wtl_fail(err, WTL_ERR_FORMAT, "%s: key '%s' (offset %" PRIu64 ") is a bool of value %d; it must be 0 or 1",
-                        file->shown_path, gguf_show(kv->key).text, kv->offset, kv->payload[0]);
+        return wtl_fail(err, WTL_ERR_FORMAT,
+                        "%s: key '%s' (offset %" PRIu64 ") is a bool of value %d; it must be 0 or 1", file->shown_path,
+                        gguf_show(kv->key).text, kv->offset, kv->payload[0]);
     *out = kv->payload[0] != 0;
     return WTL_OK;
 }
@@ -192,9 +202,11 @@ wtl_status gguf_get_str(const gguf_file *file, const char *key, gguf_str *out, w
 }
 
 wtl_status gguf_array_strings(const gguf_file *file, const gguf_kv *kv, gguf_str *out, size_t count, wtl_error *err) {
-    if (kv->type != GGUF_ARRAY || kv->elem_type != GGUF_STRING) return refuse_type(file, kv, "an array of strings", err);
+    if (kv->type != GGUF_ARRAY || kv->elem_type != GGUF_STRING)
+        return refuse_type(file, kv, "an array of strings", err);
     if (count != kv->count)
-        return wtl_fail(err, WTL_ERR_INVALID, "%s: key '%s' (offset %" PRIu64 ") has %" PRIu64 " strings; the caller asked for %zu",
+        return wtl_fail(err, WTL_ERR_INVALID,
+                        "%s: key '%s' (offset %" PRIu64 ") has %" PRIu64 " strings; the caller asked for %zu",
                         file->shown_path, gguf_show(kv->key).text, kv->offset, kv->count, count);
     const uint8_t *p = kv->payload; // lengths were checked when the file was opened
     for (size_t i = 0; i < count; i++) {
