@@ -148,6 +148,7 @@ wtl_status ref_backend_open(const wtl_backend_options *options, wtl_backend **ou
     wtl_backend *be = wtl_calloc(1, sizeof *be);
     if (!be) return wtl_fail(err, WTL_ERR_NO_MEMORY, "ref backend: no memory");
     be->ops = &ref_ops;
+    be->n_threads = 1;
     *out = be;
     return WTL_OK;
 }
