@@ -120,7 +120,8 @@ wtl_status wtl_session_memory(const wtl_engine *engine, const wtl_session_option
     if (status) return status;
     *out = (wtl_memory){.weights_bytes = engine->model->weight_bytes,
                         .kv_bytes = plan.pool_bytes[0] + plan.pool_bytes[1],
-                        .scratch_bytes = plan.acts_bytes + plan.logits_bytes + 2 * plan.index_words * sizeof(int32_t)};
+                        .scratch_bytes = plan.acts_bytes + plan.logits_bytes + 2 * plan.index_words * sizeof(int32_t) +
+                                         engine->be->ops->stream_bytes(engine->be, &plan.limits)};
     return WTL_OK;
 }
 
@@ -220,7 +221,7 @@ int32_t wtl_seq_length(const wtl_session *s, int32_t seq) { return kvcache_seq_l
 
 // Checks the entries and writes one seq_work per sequence, in the order of the entries. Counts rows with logits.
 static wtl_status check_entries(wtl_session *s, const wtl_entry *entries, int32_t n, wtl_error *err) {
-    const int32_t n_vocab = s->engine->model->config.n_vocab;
+    const int32_t n_vocab = s->engine->model->config.n_vocab, n_ctx_train = s->engine->model->config.n_ctx_train;
     wtl_step_work *w = &s->work;
     *w = (wtl_step_work){.n_rows = n, .seqs = s->seq_work};
     if (n < 1 || n > s->plan.o.n_batch)
@@ -237,7 +238,9 @@ static wtl_status check_entries(wtl_session *s, const wtl_entry *entries, int32_
             s->seen[e->seq] = true;
             s->seq_work[w->n_seqs++] = (wtl_seq_work){.seq = e->seq, .n_past_tok = past};
         }
-        s->seq_work[w->n_seqs - 1].n_new_tok++;
+        wtl_seq_work *q = &s->seq_work[w->n_seqs - 1];
+        if (++q->n_new_tok > n_ctx_train - q->n_past_tok)
+            return wtl_fail(err, WTL_ERR_LIMIT, "entry %d: sequence %d would pass the %d tokens that the model was trained for", i, e->seq, n_ctx_train);
         w->n_logits += e->want_logits;
     }
     if (w->n_logits > s->plan.o.n_logits_max)
