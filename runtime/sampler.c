@@ -1,8 +1,8 @@
 // Sampler: chooses the next token from logits [n_vocab]. Owns its random state and the window of tokens for the penalties.
 //
-// All filters keep a prefix of the tokens in order of (logit descending, id ascending), so only that prefix is ever sorted:
-// 262,144 logits cost one vectorised pass plus work on the few that stay. Allocates in open only. Arithmetic on
-// probabilities is in double and in a fixed order, so that options, seed and logits determine the token.
+// All filters keep a prefix of the tokens in order of (logit descending, id ascending); only what is needed to find its end
+// is ever sorted, never the vocabulary. Allocates in open only. Arithmetic on probabilities is in double and in a fixed
+// order, so that options, seed and logits determine the token.
 // NaN counts as -infinity: it never wins and never poisons a sum.
 // SPDX-License-Identifier: Apache-2.0
 #include <math.h>
@@ -13,7 +13,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/wattle.h"
 
-enum { BLOCK = 256, DEFAULT_LAST_N = 64, MAX_LAST_N = 1 << 20, FIRST_NUCLEUS = 256 };
+enum { BLOCK = 256, DEFAULT_LAST_N = 64, MAX_LAST_N = 1 << 20, N_BINS = 2048, BINS_PER_NAT = 64 };
 
 typedef struct candidate {
     float logit;
@@ -138,28 +138,43 @@ static double weight_of(float logit, float top, double temperature) {
     return logit == top ? 1.0 : exp(((double)logit - (double)top) / temperature);
 }
 
-// Length of the shortest prefix of sorted c[0..n) whose weights (at temperature 1) reach top_p * total; n + 1 when all of
-// it does not.
-static int32_t nucleus_length(const candidate *c, int32_t n, double top_p, double total) {
-    double sum = 0;
+// Keeps of c[0..n), sorted best first, the shortest prefix whose weights (at temperature 1) bring `sum` to `target`.
+static int32_t nucleus_length(const candidate *c, int32_t n, float top, double sum, double target) {
     for (int32_t i = 0; i < n; i++) {
-        sum += weight_of(c[i].logit, c[0].logit, 1.0);
-        if (sum >= top_p * total) return i + 1;
+        sum += weight_of(c[i].logit, top, 1.0);
+        if (sum >= target) return i + 1;
     }
-    return n + 1;
+    return n;
 }
 
-// top-p over all of x[0..n): selects ever longer prefixes until one is long enough.
-static int32_t select_nucleus(const float *x, int32_t n, float top, double top_p, candidate *out) {
-    double total = 0;
-    for (int32_t i = 0; i < n; i++)
-        if (x[i] > -INFINITY) total += weight_of(x[i], top, 1.0);
-    for (int32_t k = FIRST_NUCLEUS;; k = k > n / 16 ? n : k * 16) {
-        if (k > n) k = n;
-        int32_t kept = select_top(x, n, k, out), length = nucleus_length(out, kept, top_p, total);
-        if (length <= kept) return length;
-        if (kept < k || k == n) return kept; // rounding kept the sum below its target
+static int32_t bin_of(float logit, float top) {
+    double distance = logit == top ? 0 : ((double)top - (double)logit) * BINS_PER_NAT;
+    return distance < N_BINS - 1 ? (int32_t)distance : N_BINS - 1;
+}
+
+// Appends the tokens of x[0..n) that lie in bins first..last, in order of their ids, to out[count..).
+static int32_t take_bins(const float *x, int32_t n, float top, int32_t first, int32_t last, candidate *out, int32_t count) {
+    for (int32_t i = 0; i < n; i++) {
+        if (!(x[i] > -INFINITY)) continue;
+        int32_t bin = bin_of(x[i], top);
+        if (bin >= first && bin <= last) out[count++] = (candidate){.logit = x[i], .id = i};
     }
+    return count;
+}
+
+// top-p over all of x[0..n): a histogram over the distance from the top finds the narrow bin in which the nucleus ends, and
+// only that bin is sorted. A flat distribution, whose nucleus is most of the vocabulary, costs no more than a sharp one.
+static int32_t select_nucleus(const float *x, int32_t n, float top, double top_p, candidate *out) {
+    double mass[N_BINS] = {0}, total = 0, sum = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (x[i] > -INFINITY) mass[bin_of(x[i], top)] += weight_of(x[i], top, 1.0);
+    for (int32_t b = 0; b < N_BINS; b++) total += mass[b];
+    int32_t last = 0;
+    while (last < N_BINS - 1 && sum + mass[last] < top_p * total) sum += mass[last++];
+    int32_t inside = take_bins(x, n, top, 0, last - 1, out, 0);
+    int32_t count = take_bins(x, n, top, last, last, out, inside);
+    qsort(out + inside, (size_t)(count - inside), sizeof *out, by_rank);
+    return inside + nucleus_length(out + inside, count - inside, top, sum, top_p * total);
 }
 
 // Fills candidates with the tokens that may be drawn. Returns how many; 0 when no logit is above -infinity.
@@ -167,29 +182,23 @@ static int32_t filter(wtl_sampler *s, const float *x) {
     const wtl_sampler_options *o = &s->options;
     candidate *c = s->candidates;
     bool nucleus = o->top_p > 0 && o->top_p < 1;
-    int32_t n = 0;
+    int32_t best = arg_max(x, s->n_vocab), n = 0, kept = 0;
+    if (best < 0) return 0;
+    float top = x[best];
     if (o->top_k > 0 && o->top_k < s->n_vocab) {
         n = select_top(x, s->n_vocab, o->top_k, c);
         double total = 0;
-        for (int32_t i = 0; i < n; i++) total += weight_of(c[i].logit, c[0].logit, 1.0);
-        int32_t length = nucleus && n > 0 ? nucleus_length(c, n, o->top_p, total) : n;
-        if (length < n) n = length;
+        for (int32_t i = 0; i < n; i++) total += weight_of(c[i].logit, top, 1.0);
+        if (nucleus) n = nucleus_length(c, n, top, 0, o->top_p * total);
+    } else if (nucleus) {
+        n = select_nucleus(x, s->n_vocab, top, o->top_p, c);
     } else {
-        int32_t best = arg_max(x, s->n_vocab);
-        if (best < 0) return 0;
-        float top = x[best];
-        if (nucleus) {
-            n = select_nucleus(x, s->n_vocab, top, o->top_p, c);
-        } else { // no order needed: the draw walks the ids
-            for (int32_t i = 0; i < s->n_vocab; i++)
-                if (x[i] > -INFINITY && (o->min_p <= 0 || weight_of(x[i], top, 1.0) >= o->min_p))
-                    c[n++] = (candidate){.logit = x[i], .id = i};
-            return n;
-        }
+        n = take_bins(x, s->n_vocab, top, 0, N_BINS - 1, c, 0);
     }
-    if (o->min_p > 0)
-        while (n > 1 && weight_of(c[n - 1].logit, c[0].logit, 1.0) < o->min_p) n--;
-    return n;
+    if (o->min_p <= 0) return n;
+    for (int32_t i = 0; i < n; i++)
+        if (weight_of(c[i].logit, top, 1.0) >= o->min_p) c[kept++] = c[i];
+    return kept;
 }
 
 static int32_t draw(wtl_sampler *s, int32_t n) {
