@@ -5,17 +5,16 @@
 #ifndef WTL_TESTS_TINY_MODEL_H
 #define WTL_TESTS_TINY_MODEL_H
 
-#include <unistd.h>
-
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "kernels/tensor.h"
+#include "tests/support/gguf_writer.h"
 
 struct TinyOptions {
     std::string arch = "llama";       // or "gemma3"
@@ -31,37 +30,12 @@ class TinyModel {
     explicit TinyModel(const TinyOptions &o) : o_(o), rng_(o.seed) {
         add_metadata();
         add_tensors();
-        char name[] = "/tmp/wattle-tiny-XXXXXX";
-        int fd = mkstemp(name);
-        path_ = name;
-        FILE *f = fdopen(fd, "wb");
-        std::string head = header();
-        head.resize((head.size() + 31) / 32 * 32);
-        fwrite(head.data(), 1, head.size(), f);
-        fwrite(data_.data(), 1, data_.size(), f);
-        fclose(f);
+        file_.reset(new TempFile(w_.build()));
     }
-    ~TinyModel() { unlink(path_.c_str()); }
-    TinyModel(const TinyModel &) = delete;
-    const char *path() const { return path_.c_str(); }
+    const char *path() const { return file_->path(); }
     static constexpr int kVocab = 260; // 256 bytes and four control tokens
 
   private:
-    template <class T> static void put(std::string &s, T v) { s.append(reinterpret_cast<const char *>(&v), sizeof v); }
-    static void put_str(std::string &s, const std::string &v) {
-        put<uint64_t>(s, v.size());
-        s += v;
-    }
-    void key(const std::string &name, uint32_t type) {
-        put_str(kv_, name);
-        put<uint32_t>(kv_, type);
-        n_kv_++;
-    }
-    void u32(const std::string &name, uint32_t v) { key(name, 4); put(kv_, v); }
-    void f32(const std::string &name, float v) { key(name, 6); put(kv_, v); }
-    void str(const std::string &name, const std::string &v) { key(name, 8); put_str(kv_, v); }
-    void boolean(const std::string &name, bool v) { key(name, 7); put<uint8_t>(kv_, v); }
-
     // The character that byte-level vocabularies write for a byte: printable Latin-1 stands for itself, the others follow from U+0100.
     static std::string byte_char(int b) {
         auto plain = [](int x) { return (x >= 33 && x <= 126) || (x >= 161 && x <= 172) || (x >= 174 && x <= 255); };
@@ -76,52 +50,38 @@ class TinyModel {
 
     void add_metadata() {
         const std::string a = o_.arch + ".";
-        str("general.architecture", o_.arch);
-        str("general.name", "tiny " + o_.arch);
-        u32(a + "block_count", o_.n_layers);
-        u32(a + "context_length", o_.n_ctx);
-        u32(a + "embedding_length", o_.n_embd);
-        u32(a + "feed_forward_length", o_.n_ff);
-        u32(a + "attention.head_count", o_.n_heads);
-        u32(a + "attention.head_count_kv", o_.n_heads_kv);
-        u32(a + "attention.key_length", o_.head_dim);
-        u32(a + "attention.value_length", o_.head_dim);
-        f32(a + "attention.layer_norm_rms_epsilon", 1e-5f);
-        f32(a + "rope.freq_base", 100000);
-        if (o_.arch == "gemma3") {
-            u32(a + "attention.sliding_window", o_.window);
-            u32(a + "attention.sliding_window_pattern", o_.pattern);
-        }
-        str("tokenizer.ggml.model", "gpt2");
-        str("tokenizer.ggml.pre", "gpt-2");
-        key("tokenizer.ggml.tokens", 9);
-        put<uint32_t>(kv_, 8);
-        put<uint64_t>(kv_, kVocab);
-        for (int i = 0; i < 256; i++) put_str(kv_, byte_char(i));
-        for (const char *s : {"<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"}) put_str(kv_, s);
-        key("tokenizer.ggml.token_type", 9);
-        put<uint32_t>(kv_, 5);
-        put<uint64_t>(kv_, kVocab);
-        for (int i = 0; i < kVocab; i++) put<int32_t>(kv_, i < 256 ? 1 : 3);
-        key("tokenizer.ggml.merges", 9);
-        put<uint32_t>(kv_, 8);
-        put<uint64_t>(kv_, 0);
-        u32("tokenizer.ggml.bos_token_id", 256);
-        u32("tokenizer.ggml.eos_token_id", 257);
-        boolean("tokenizer.ggml.add_bos_token", true);
+        w_.str("general.architecture", o_.arch).str("general.name", "tiny " + o_.arch);
+        w_.u32(a + "block_count", o_.n_layers).u32(a + "context_length", o_.n_ctx).u32(a + "embedding_length", o_.n_embd);
+        w_.u32(a + "feed_forward_length", o_.n_ff).u32(a + "attention.head_count", o_.n_heads);
+        w_.u32(a + "attention.head_count_kv", o_.n_heads_kv).u32(a + "attention.key_length", o_.head_dim);
+        w_.u32(a + "attention.value_length", o_.head_dim).f32(a + "attention.layer_norm_rms_epsilon", 1e-5f);
+        w_.f32(a + "rope.freq_base", 100000);
+        if (o_.arch == "gemma3")
+            w_.u32(a + "attention.sliding_window", o_.window).u32(a + "attention.sliding_window_pattern", o_.pattern);
+        std::vector<std::string> tokens;
+        for (int i = 0; i < 256; i++) tokens.push_back(byte_char(i));
+        for (const char *s : {"<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"}) tokens.push_back(s);
+        std::vector<int32_t> types(256, 1);
+        types.resize(kVocab, 3); // control
+        w_.str("tokenizer.ggml.model", "gpt2").str("tokenizer.ggml.pre", "gpt-2").strs("tokenizer.ggml.tokens", tokens);
+        w_.array("tokenizer.ggml.token_type", GGUF_I32, types).strs("tokenizer.ggml.merges", {});
+        w_.u32("tokenizer.ggml.bos_token_id", 256).u32("tokenizer.ggml.eos_token_id", 257);
+        w_.boolean("tokenizer.ggml.add_bos_token", true);
     }
 
     float normal(float spread) { return std::normal_distribution<float>(0, spread)(rng_); }
 
     // Random blocks of the type with weights of about `spread`.
-    std::string blocks(wtl_dtype type, size_t n, float spread) {
+    std::vector<uint8_t> blocks(wtl_dtype type, size_t n, float spread) {
         const wtl_dtype_info *info = wtl_dtype_get(type);
-        std::string s;
+        std::vector<uint8_t> s;
+        auto put = [&s](const void *p, size_t bytes) { s.insert(s.end(), (const uint8_t *)p, (const uint8_t *)p + bytes); };
         if (type == WTL_DTYPE_F32 || type == WTL_DTYPE_F16 || type == WTL_DTYPE_BF16) {
             for (size_t i = 0; i < n; i++) {
                 float v = normal(spread);
-                if (type == WTL_DTYPE_F32) put(s, v);
-                else put<uint16_t>(s, type == WTL_DTYPE_F16 ? wtl_f16_from_f32(v) : wtl_bf16_from_f32(v));
+                uint16_t half = type == WTL_DTYPE_F16 ? wtl_f16_from_f32(v) : wtl_bf16_from_f32(v);
+                if (type == WTL_DTYPE_F32) put(&v, sizeof v);
+                else put(&half, sizeof half);
             }
             return s;
         }
@@ -144,30 +104,27 @@ class TinyModel {
         default: break;
         }
         for (size_t b = 0; b < n / info->block_weights; b++) {
-            std::string block(info->block_bytes, 0);
-            for (char &c : block) c = (char)(rng_() & 0xFF);
+            std::vector<uint8_t> block(info->block_bytes);
+            for (uint8_t &c : block) c = (uint8_t)(rng_() & 0xFF);
             for (const Scale &sc : scales) {
                 uint16_t h = wtl_f16_from_f32(sc.value * (1 + 0.1f * normal(1)));
                 memcpy(&block[sc.at], &h, 2);
             }
-            s += block;
+            put(block.data(), block.size());
         }
         return s;
     }
 
     void tensor(const std::string &name, int rows, int cols, wtl_dtype type, bool norm) {
-        put_str(info_, name);
-        put<uint32_t>(info_, rows > 1 ? 2 : 1);
-        put<uint64_t>(info_, (uint64_t)cols);
-        if (rows > 1) put<uint64_t>(info_, (uint64_t)rows);
-        put<uint32_t>(info_, type);
-        put<uint64_t>(info_, data_.size());
-        n_tensors_++;
-        if (norm)
-            for (int i = 0; i < cols; i++) put(data_, 1 + normal(0.1f));
-        else
-            data_ += blocks(type, (size_t)rows * (size_t)cols, 0.08f);
-        data_.resize((data_.size() + 31) / 32 * 32);
+        std::vector<uint64_t> dims = {(uint64_t)cols};
+        if (rows > 1) dims.push_back((uint64_t)rows);
+        if (!norm) {
+            w_.tensor(name, dims, type, blocks(type, (size_t)rows * (size_t)cols, 0.08f));
+            return;
+        }
+        std::vector<float> values((size_t)cols);
+        for (float &v : values) v = 1 + normal(0.1f);
+        w_.f32_tensor(name, dims, values);
     }
     void matrix(const std::string &name, int rows, int cols) { tensor(name + ".weight", rows, cols, o_.type, false); }
     void norm(const std::string &name, int n) { tensor(name + ".weight", 1, n, WTL_DTYPE_F32, true); }
@@ -201,18 +158,10 @@ class TinyModel {
         }
     }
 
-    std::string header() {
-        std::string s = "GGUF";
-        put<uint32_t>(s, 3);
-        put<uint64_t>(s, n_tensors_);
-        put<uint64_t>(s, n_kv_);
-        return s + kv_ + info_;
-    }
-
     TinyOptions o_;
     std::mt19937 rng_;
-    std::string kv_, info_, data_, path_;
-    uint64_t n_kv_ = 0, n_tensors_ = 0;
+    GgufWriter w_;
+    std::unique_ptr<TempFile> file_;
 };
 
 #endif

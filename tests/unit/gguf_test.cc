@@ -12,7 +12,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/clock.h"
-#include "tests/unit/gguf_writer.h"
+#include "tests/support/gguf_writer.h"
 
 namespace {
 
