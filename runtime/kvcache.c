@@ -152,7 +152,7 @@ wtl_status kvcache_seq_fork(kvcache *c, int32_t src, int32_t n_tok, int32_t *seq
     const kv_seq *from = seq_get(c, src);
     if (!from) return no_such_seq(err, src);
     wtl_status status = check_resume(c, from, src, n_tok, err);
-    int32_t fresh;
+    int32_t fresh = 0;
     if (!status) status = kvcache_seq_open(c, &fresh, err);
     if (status) return status;
     kv_seq *to = &c->seqs[fresh];
