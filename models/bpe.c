@@ -49,41 +49,82 @@ static bpe_pair *pair_slot(const wtl_tokenizer *t, uint32_t left, uint32_t right
     }
 }
 
-// One line of tokenizer.ggml.merges: two strings in the byte-level alphabet with a space between. Lines that can never
-// apply (no second part, characters outside the alphabet) are passed over. scratch holds the line's length twice.
-static bool add_merge(wtl_tokenizer *t, gguf_str line, uint32_t rank, char *scratch) {
+// One line of tokenizer.ggml.merges, decoded: two byte strings, side by side.
+typedef struct merge_line {
+    char *bytes;
+    size_t n_left, n_both;
+    uint32_t hash_left, hash_right, hash_both;
+} merge_line;
+
+// Lines that can never apply (no second part, characters outside the alphabet) are left empty.
+static void decode_line(const wtl_tokenizer *t, gguf_str line, merge_line *m) {
+    m->n_both = 0;
     const char *space = line.len > 1 ? memchr(line.s + 1, ' ', line.len - 1) : NULL;
-    if (!space) return true;
+    if (!space) return;
     size_t left_len = (size_t)(space - line.s), right_len = line.len - left_len - 1;
-    size_t n_left = bpe_decode(line.s, left_len, scratch);
-    if (n_left == SIZE_MAX || right_len == 0) return true;
-    size_t n_right = bpe_decode(space + 1, right_len, scratch + n_left);
-    if (n_right == SIZE_MAX) return true;
-    uint32_t left = token_table_intern(&t->table, scratch, n_left);
-    uint32_t right = token_table_intern(&t->table, scratch + n_left, n_right);
-    uint32_t merged = token_table_intern(&t->table, scratch, n_left + n_right);
+    size_t n_left = bpe_decode(line.s, left_len, m->bytes);
+    if (n_left == SIZE_MAX || right_len == 0) return;
+    size_t n_right = bpe_decode(space + 1, right_len, m->bytes + n_left);
+    if (n_right == SIZE_MAX) return;
+    m->n_left = n_left;
+    m->n_both = n_left + n_right;
+    m->hash_left = token_hash(m->bytes, n_left);
+    m->hash_right = token_hash(m->bytes + n_left, n_right);
+    m->hash_both = token_hash(m->bytes, m->n_both);
+    token_table_announce(&t->table, m->hash_left);
+    token_table_announce(&t->table, m->hash_right);
+    token_table_announce(&t->table, m->hash_both);
+}
+
+// Most vocabularies number the results of their merges in order: the one after the last is a good guess.
+static uint32_t merged_symbol(wtl_tokenizer *t, const merge_line *m, uint32_t guess) {
+    if (guess < (uint32_t)t->n_vocab && (t->flags[guess] & TOKENIZER_TOKEN_MERGEABLE)) {
+        const token_info *info = &t->table.tokens[guess];
+        if (info->piece_len == m->n_both && memcmp(t->table.bytes + info->piece, m->bytes, m->n_both) == 0) return guess;
+    }
+    return token_table_intern(&t->table, m->bytes, m->n_both, m->hash_both);
+}
+
+static bool add_merge(wtl_tokenizer *t, const merge_line *m, uint32_t rank, uint32_t *last) {
+    if (m->n_both == 0) return true;
+    uint32_t left = token_table_intern(&t->table, m->bytes, m->n_left, m->hash_left);
+    uint32_t right = token_table_intern(&t->table, m->bytes + m->n_left, m->n_both - m->n_left, m->hash_right);
+    uint32_t merged = merged_symbol(t, m, *last + 1);
+    *last = merged;
     if (left == SYMBOL_NONE || right == SYMBOL_NONE || merged == SYMBOL_NONE) return false;
     bpe_pair *p = pair_slot(t, left, right);
     if (p->left == SYMBOL_NONE) *p = (bpe_pair){left, right, rank, merged}; // of equal lines the first one counts
     return true;
 }
 
+static bool add_merges(wtl_tokenizer *t, const gguf_str *lines, size_t n, char *scratch, size_t longest) {
+    merge_line ring[TOKEN_LOOKAHEAD];
+    uint32_t last = 0;
+    for (size_t i = 0; i < TOKEN_LOOKAHEAD; i++) ring[i].bytes = scratch + i * longest;
+    for (size_t i = 0; i < n + TOKEN_LOOKAHEAD; i++) {
+        merge_line *m = &ring[i % TOKEN_LOOKAHEAD];
+        if (i >= TOKEN_LOOKAHEAD && !add_merge(t, m, (uint32_t)(i - TOKEN_LOOKAHEAD), &last)) return false;
+        if (i < n) decode_line(t, lines[i], m);
+    }
+    return true;
+}
+
 static wtl_status read_merges(wtl_tokenizer *t, const gguf_str *lines, size_t n, wtl_error *err) {
-    size_t longest = 0, size = 64;
+    size_t longest = 1, size = 64, bytes;
     for (size_t i = 0; i < n; i++)
         if (lines[i].len > longest) longest = lines[i].len;
     while (size < 2 * n) size *= 2;
     t->pairs = wtl_malloc(size * sizeof *t->pairs);
-    char *scratch = wtl_malloc(longest);
+    t->pair_mask = size - 1;
+    char *scratch = wtl_mul_size(longest, TOKEN_LOOKAHEAD, &bytes) ? wtl_malloc(bytes) : NULL;
     bool ok = t->pairs && scratch;
     if (t->pairs) memset(t->pairs, 0xFF, size * sizeof *t->pairs);
-    t->pair_mask = size - 1;
     for (int byte = 0; ok && byte < 256; byte++) {
         char c = (char)byte;
-        t->byte_symbols[byte] = token_table_intern(&t->table, &c, 1);
+        t->byte_symbols[byte] = token_table_intern(&t->table, &c, 1, token_hash(&c, 1));
         ok = t->byte_symbols[byte] != SYMBOL_NONE;
     }
-    for (size_t i = 0; ok && i < n; i++) ok = add_merge(t, lines[i], (uint32_t)i, scratch);
+    ok = ok && add_merges(t, lines, n, scratch, longest);
     wtl_free(scratch);
     return ok ? WTL_OK : wtl_fail(err, WTL_ERR_NO_MEMORY, "out of memory for %zu merges", n);
 }
@@ -118,7 +159,8 @@ static void pair_rule(const wtl_tokenizer *t, const char *piece, merge_symbol *l
     l->merged = p->merged;
 }
 
-// A symbol without a token becomes its bytes; a byte without a token becomes the unknown token, or nothing.
+// A symbol without a token becomes its bytes. A byte that the vocabulary lacks (some leave control characters out) gives
+// no token, as in the reference: an unknown token would often be the one that ends text.
 static wtl_status emit(token_encoder *e, uint32_t symbol) {
     const wtl_tokenizer *t = e->tokenizer;
     const token_info *info = &t->table.tokens[symbol];
@@ -128,7 +170,6 @@ static wtl_status emit(token_encoder *e, uint32_t symbol) {
     for (uint32_t i = 0; !status && i < n; i++) {
         uint32_t id = known ? symbol : t->byte_symbols[(uint8_t)t->table.bytes[info->piece + i]];
         if (id < (uint32_t)t->n_vocab) e->out->ids[e->out->n++] = (int32_t)id;
-        else if (t->unk >= 0) e->out->ids[e->out->n++] = t->unk;
     }
     return status;
 }

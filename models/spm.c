@@ -91,11 +91,7 @@ wtl_status spm_open(wtl_tokenizer *t, const gguf_file *file, wtl_error *err) {
         const token_info *info = &t->table.tokens[i];
         const char *piece = t->table.bytes + info->piece;
         if (t->types[i] == TOKEN_BYTE && info->piece_len == 1) t->byte_symbols[(uint8_t)piece[0]] = (uint32_t)i;
-    }
-    for (size_t i = 0; i <= t->table.mask; i++) { // what can be found can be merged
-        uint32_t symbol = t->table.slots[i].symbol;
-        if (symbol == SYMBOL_NONE) continue;
-        note_pairs(t, t->table.bytes + t->table.tokens[symbol].piece, t->table.tokens[symbol].piece_len);
+        if (t->flags[i] & TOKENIZER_TOKEN_MERGEABLE) note_pairs(t, piece, info->piece_len);
     }
     for (unsigned i = 0; i < 128; i++) {
         char c = (char)i;

