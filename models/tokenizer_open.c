@@ -200,7 +200,7 @@ static const char *const end_names[] = {
     "<|im_end|>",   "<|eot_id|>",   "<|eom_id|>", "<|end|>",     "<|endoftext|>",      "<|end_of_text|>",
     "<|return|>",   "<|call|>",     "<|calls|>",  "<|flush|>",   "<end_of_turn>",      "<end_of_utterance>",
     "<turn|>",      "</s>",         "<eos>",      "<EOT>",       "_<EOT>",             "[EOT]",
-    "[EOS]",        "[e~[",         "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};
+    "[EOS]",        "[e~[",         "<\uFF5Cend\u2581of\u2581sentence\uFF5C>"};
 
 static void find_ends(wtl_tokenizer *t) {
     int32_t end = -1;

@@ -60,7 +60,7 @@ static size_t byte_level(unsigned byte, char *out) {
 
 static const char *const bpe_words[] = {"ab", "abab", "th", "the", "\xC4\xA0t", "\xC4\xA0the", "11", "1111", "\xC4\xA0\xC4\xA0", "''"};
 static const char *const bpe_merges[] = {"a b", "ab ab", "t h", "th e", "\xC4\xA0 t", "\xC4\xA0t he", "1 1", "11 11", "\xC4\xA0 \xC4\xA0", "' '", "h e", "x y", "xy xy"};
-static const char *const spm_words[] = {"a", "b", "ab", "ba", "aba", "\xE2\x96\x81", "\xE2\x96\x81\xE2\x96\x81", "\xE2\x96\x81" "a", "\xC3\xA9", "\xC3\xA9\xC3\xA9", "\xE4\xB8\xAD\xE4\xB8\xAD"};
+static const char *const spm_words[] = {"a", "b", "ab", "ba", "aba", "\xE2\x96\x81", "\xE2\x96\x81\xE2\x96\x81", "\u2581a", "\xC3\xA9", "\xC3\xA9\xC3\xA9", "\xE4\xB8\xAD\xE4\xB8\xAD"};
 static const char *const specials[] = {"<s>", "<sa>", "a<s", "<|end|>", "  \t", "\t\t", "\xC3\xA9!"};
 enum { N_BPE = sizeof bpe_words / sizeof *bpe_words, N_SPM = sizeof spm_words / sizeof *spm_words, N_SPECIALS = sizeof specials / sizeof *specials };
 
