@@ -1,0 +1,120 @@
+// Packed quantised weights and quantised activations: the layouts that cpu_pack.c writes and the matmul kernels read.
+//
+// A panel is 16 rows of the weight matrix. Along K it is cut into blocks of 32 weights (K types: super-blocks of eight).
+// The codes of a block of 32 lie as eight groups of 64 bytes; byte 4 r + i of group g is weight 4 g + i of row r, so that
+// one 64-byte multiply-add with four broadcast activations advances all 16 rows. Codes are unsigned:
+//   4 bits: 256 bytes, low nibbles are groups 0..3, high nibbles groups 4..7 (byte 64 k + j holds groups k and k + 4)
+//   5 bits: 4 bits + 64 bytes, bit g of byte j is bit 4 of the code of group g
+//   6 bits: 4 bits + 128 bytes, bits 2k and 2k + 1 of byte 64 h + j are bits 4 and 5 of the code of group 4 h + k
+//   2 bits: 128 bytes, like the upper two bits of a 6-bit code;  3 bits: 2 bits + 64 bytes as the fifth bit of 5 bits
+//   8 bits: 512 bytes, biased by 128
+// Scales follow as f16 or bytes [16]. The layout is the same for every instruction set and for any number of columns; it
+// holds all bits of the file's blocks, so a row can be unpacked exactly. Rows past the matrix are zero.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef WTL_KERNELS_CPU_PANEL_H
+#define WTL_KERNELS_CPU_PANEL_H
+
+#include "kernels/cpu/cpu.h"
+
+#define CPU_PANEL_ROWS 16
+
+// X(dtype, name, weights per block): every type that lives in panels.
+#define CPU_PANEL_LIST(X)                                                                                              \
+    X(Q4_0, q4_0, 32) X(Q4_1, q4_1, 32) X(Q5_0, q5_0, 32) X(Q5_1, q5_1, 32) X(Q8_0, q8_0, 32) X(IQ4_NL, iq4_nl, 32)    \
+    X(Q2_K, q2_k, 256) X(Q3_K, q3_k, 256) X(Q4_K, q4_k, 256) X(Q5_K, q5_k, 256) X(Q6_K, q6_k, 256)                     \
+    X(IQ4_XS, iq4_xs, 256)
+
+typedef struct panel_q4_0 { uint8_t q[256]; uint16_t d[16]; } panel_q4_0;
+typedef struct panel_q4_1 { uint8_t q[256]; uint16_t d[16], m[16]; } panel_q4_1;
+typedef struct panel_q5_0 { uint8_t q[256], h[64]; uint16_t d[16]; } panel_q5_0;
+typedef struct panel_q5_1 { uint8_t q[256], h[64]; uint16_t d[16], m[16]; } panel_q5_1;
+typedef struct panel_q8_0 { uint8_t q[512]; uint16_t d[16]; } panel_q8_0;
+typedef struct panel_q4_0 panel_iq4_nl;
+// Super-blocks. sc and mn are the 6-bit scales and minima of each 32 weights; lo, hi: of each 16 weights.
+typedef struct sub_q2_k { uint8_t q[128]; uint8_t sm[2][16]; } sub_q2_k; // scale in the low, minimum in the high nibble
+typedef struct sub_q3_k { uint8_t q[128], h[64]; int8_t sc[2][16]; } sub_q3_k;
+typedef struct sub_q4_k { uint8_t q[256]; uint8_t sc[16], mn[16]; } sub_q4_k;
+typedef struct sub_q5_k { uint8_t q[256], h[64]; uint8_t sc[16], mn[16]; } sub_q5_k;
+typedef struct sub_q6_k { uint8_t q[256], h[128]; int8_t sc[2][16]; } sub_q6_k;
+typedef struct sub_iq4_xs { uint8_t q[256]; int8_t sc[16]; } sub_iq4_xs;
+typedef struct panel_q2_k { sub_q2_k sub[8]; uint16_t d[16], m[16]; } panel_q2_k;
+typedef struct panel_q3_k { sub_q3_k sub[8]; uint16_t d[16]; } panel_q3_k;
+typedef struct panel_q4_k { sub_q4_k sub[8]; uint16_t d[16], m[16]; } panel_q4_k;
+typedef struct panel_q5_k { sub_q5_k sub[8]; uint16_t d[16], m[16]; } panel_q5_k;
+typedef struct panel_q6_k { sub_q6_k sub[8]; uint16_t d[16]; } panel_q6_k;
+typedef struct panel_iq4_xs { sub_iq4_xs sub[8]; uint16_t d[16]; } panel_iq4_xs;
+
+// The 16 values of IQ4_NL and IQ4_XS plus 128, so that codes are unsigned like all others.
+#define CPU_IQ4_BIASED 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241
+
+// 32 activations of one column: x[k] is about d * q[k]. With a NaN or Inf among them d is NaN and q is 0.
+typedef struct cpu_act {
+    union { int8_t q[32]; int32_t q4[8]; };
+    float d;
+    float s;         // d * sum of q: multiplies the weights' minimum
+    int32_t neg;     // -sum of q: times the weights' zero point is where the integer accumulator starts
+    int32_t neg_low; // -sum of q[0..15]
+} cpu_act;
+
+// Columns of x are quantised in tiles of at most this many; a tile [n_blocks, columns] is what one kernel call multiplies.
+#define CPU_TILE_COLS 8
+
+// out[c * out_stride + r] (+)= sum over k of weight[r, k] * x[c, k] (+ bias[r]), for r < n_rows <= 16 and the tile's columns.
+typedef struct cpu_panel_args {
+    const void *panel;
+    const cpu_act *act; // [n_blocks, columns]
+    int32_t n_blocks;   // of 32
+    int32_t n_rows;
+    float *out;
+    int32_t out_stride;
+    const float *bias;  // NULL or [n_rows]
+    bool accumulate;
+} cpu_panel_args;
+
+typedef void (*cpu_panel_kernel)(const cpu_panel_args *a);
+
+typedef struct cpu_panel_kernels {
+    cpu_panel_kernel columns[CPU_TILE_COLS + 1]; // by number of columns; [0] unused
+} cpu_panel_kernels;
+
+// x [n_blocks * 32] to out[0], out[stride], ...: round to nearest, d = largest magnitude / 127.
+typedef void (*cpu_quantize)(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
+// Magnitudes below this count as 0: their reciprocal would overflow.
+#define CPU_ACT_TINY 0x1p-119f
+
+typedef struct cpu_matmul_kernels {
+    cpu_quantize quantize;
+    const cpu_panel_kernels *types[WTL_DTYPE_ID_END]; // by wtl_dtype
+} cpu_matmul_kernels;
+
+#define CPU_PANEL_EXTERN(DTYPE, name, weights)                                                                         \
+    extern const cpu_panel_kernels cpu_matmul_##name##_scalar, cpu_matmul_##name##_avx2, cpu_matmul_##name##_avx512vnni;
+CPU_PANEL_LIST(CPU_PANEL_EXTERN)
+void cpu_quantize_scalar(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
+void cpu_quantize_avx2(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
+void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
+
+// dispatch.c. Never NULL.
+const cpu_matmul_kernels *cpu_matmul_table(cpu_isa isa);
+
+// cpu_pack.c: how a type gets in and out of panels. NULL for a type without panels.
+typedef struct cpu_packing {
+    size_t file_block_bytes, panel_block_bytes;
+    int32_t block_weights;
+    // One block of 16 rows into one panel block, and row r of one panel block back into the file's bytes.
+    void (*pack)(const uint8_t *const rows[16], void *panel);
+    void (*unpack)(const void *panel, int32_t r, uint8_t *row);
+} cpu_packing;
+const cpu_packing *cpu_packing_of(wtl_dtype dtype);
+// Packs panel p of a matrix; unpacks row r of a packed weight's data into the file's row.
+void cpu_pack_panel(const wtl_tensor *src, int32_t p, void *panel);
+void cpu_unpack_row(wtl_dtype dtype, int32_t cols, const void *data, size_t panel_bytes, int32_t r, uint8_t *row);
+
+#if defined(__clang__)
+#define CPU_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define CPU_UNROLL _Pragma("GCC unroll 16")
+#endif
+#define CPU_INLINE static inline __attribute__((always_inline))
+
+#endif

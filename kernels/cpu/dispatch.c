@@ -1,0 +1,57 @@
+// Chooses the instruction set once, when a backend opens, and holds the tables of matmul kernels. Compiled without special flags: it runs on every machine.
+// SPDX-License-Identifier: Apache-2.0
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu_panel.h"
+
+static bool isa_from_name(const char *name, cpu_isa *out) {
+    for (int isa = 0; isa < CPU_ISA_COUNT; isa++) {
+        if (strcmp(name, cpu_isa_name((cpu_isa)isa)) == 0) {
+            *out = (cpu_isa)isa;
+            return true;
+        }
+    }
+    return false;
+}
+
+wtl_status cpu_isa_choose(const char *mask, cpu_isa *out, wtl_error *err) {
+    if (!mask) mask = getenv("WTL_CPU_MASK");
+    if (mask && *mask) {
+        cpu_isa named;
+        if (!isa_from_name(mask, &named)) {
+            return wtl_fail(err, WTL_ERR_INVALID, "no instruction set is called \"%s\"; there are scalar, avx2 and avx512vnni",
+                            mask);
+        }
+        if (!cpu_isa_available(named)) {
+            return wtl_fail(err, WTL_ERR_UNSUPPORTED, "instruction set %s was asked for, but this machine does not have it", mask);
+        }
+        *out = named;
+        return WTL_OK;
+    }
+    cpu_isa best = CPU_ISA_SCALAR;
+    for (int isa = 0; isa < CPU_ISA_COUNT; isa++) {
+        if (cpu_isa_available((cpu_isa)isa)) best = (cpu_isa)isa;
+    }
+    *out = best;
+    return WTL_OK;
+}
+
+#define SCALAR_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_scalar,
+static const cpu_matmul_kernels matmul_scalar = {cpu_quantize_scalar, {CPU_PANEL_LIST(SCALAR_ROW)}};
+
+#if defined(__x86_64__)
+#define AVX2_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avx2,
+#define AVX512VNNI_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avx512vnni,
+static const cpu_matmul_kernels matmul_avx2 = {cpu_quantize_avx2, {CPU_PANEL_LIST(AVX2_ROW)}};
+static const cpu_matmul_kernels matmul_avx512vnni = {cpu_quantize_avx512vnni, {CPU_PANEL_LIST(AVX512VNNI_ROW)}};
+#endif
+
+const cpu_matmul_kernels *cpu_matmul_table(cpu_isa isa) {
+#if defined(__x86_64__)
+    if (isa == CPU_ISA_AVX512VNNI) return &matmul_avx512vnni;
+    if (isa == CPU_ISA_AVX2) return &matmul_avx2;
+#endif
+    (void)isa;
+    return &matmul_scalar;
+}

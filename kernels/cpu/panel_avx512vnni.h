@@ -1,0 +1,155 @@
+// The AVX-512 VNNI micro-kernel: one panel of 16 rows times 1..8 columns, one accumulator register per column.
+//
+// Included by the matmul_*_avx512vnni.c files only. A type is a cpu_panel_form: inline functions that give its codes and
+// scales, and constants that say which terms it has; everything is inlined, so each instance is straight-line code.
+// Order of arithmetic, the same for every number of columns: per 32 (or 16) weights an exact integer dot product,
+// converted, times (weight scale * activation scale), added to the f32 accumulator by FMA; then the minimum's term.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef WTL_KERNELS_CPU_PANEL_AVX512VNNI_H
+#define WTL_KERNELS_CPU_PANEL_AVX512VNNI_H
+
+#include <immintrin.h>
+
+#include "kernels/cpu/cpu_panel.h"
+
+typedef struct panel_form {
+    size_t block_bytes;
+    int subs;        // blocks of 32 per panel block
+    int zero_shift;  // codes are biased by 1 << zero_shift; -1: not biased
+    bool split;      // scales per 16 weights instead of 32
+    bool has_min;
+    __m512i (*codes)(const void *block, int sub, int group);
+    // Scale and minimum [16] as f32; half: which 16 of the 32 weights, for split types.
+    __m512 (*scale)(const void *block, int sub, int half);
+    __m512 (*minimum)(const void *block, int sub, int half);
+} panel_form;
+
+CPU_INLINE __m512 load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
+CPU_INLINE __m512 load_u8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+CPU_INLINE __m512 load_s8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+
+// Codes of group g, g a compile-time constant after unrolling; see cpu_panel.h.
+CPU_INLINE __m512i codes4(const uint8_t *q, int g) {
+    __m512i b = _mm512_loadu_si512(q + 64 * (g & 3));
+    return _mm512_and_si512(g < 4 ? b : _mm512_srli_epi16(b, 4), _mm512_set1_epi8(15));
+}
+// Bits `bits` of byte plane h, moved so that bit `from` lands on bit `to`, merged into q.
+CPU_INLINE __m512i merge_bits(__m512i q, const uint8_t *h, int from, int to, int bits) {
+    __m512i b = _mm512_loadu_si512(h);
+    if (from < to) b = _mm512_slli_epi16(b, (unsigned)(to - from));
+    if (from > to) b = _mm512_srli_epi16(b, (unsigned)(from - to));
+    return _mm512_ternarylogic_epi32(q, b, _mm512_set1_epi8((char)bits), 0xF8); // q | (b & bits)
+}
+CPU_INLINE __m512i codes5(const uint8_t *q, const uint8_t *h, int g) { return merge_bits(codes4(q, g), h, g, 4, 0x10); }
+CPU_INLINE __m512i codes6(const uint8_t *q, const uint8_t *h, int g) {
+    return merge_bits(codes4(q, g), h + 64 * (g >> 2), 2 * (g & 3), 4, 0x30);
+}
+CPU_INLINE __m512i codes2(const uint8_t *q, int g) {
+    __m512i b = _mm512_loadu_si512(q + 64 * (g >> 2));
+    return _mm512_and_si512(_mm512_srli_epi16(b, (unsigned)(2 * (g & 3))), _mm512_set1_epi8(3));
+}
+CPU_INLINE __m512i codes3(const uint8_t *q, const uint8_t *h, int g) { return merge_bits(codes2(q, g), h, g, 2, 4); }
+CPU_INLINE __m512i codes_iq4(const uint8_t *q, int g) {
+    static const uint8_t values[16] = {CPU_IQ4_BIASED};
+    const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)values));
+    return _mm512_shuffle_epi8(table, codes4(q, g));
+}
+
+// Where the accumulator starts: zero point times -sum of the activations.
+CPU_INLINE __m512i start(const panel_form form, int32_t neg) {
+    if (form.zero_shift < 0) return _mm512_setzero_si512();
+    return _mm512_slli_epi32(_mm512_set1_epi32(neg), (unsigned)form.zero_shift);
+}
+
+// f += dot * (scale * d) and the minimum's term, for the half (or all) of the block that dot is the sum of.
+CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const int half, const cpu_act *x,
+                            const __m512i *dot, __m512 *f) {
+    const __m512 d = form.scale(w, s, half);
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) {
+        f[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[c]), _mm512_mul_ps(d, _mm512_set1_ps(x[c].d)), f[c]);
+    }
+    if (!form.has_min) return;
+    const __m512 m = form.minimum(w, s, half);
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) {
+        const int32_t neg = half ? x[c].neg - x[c].neg_low : x[c].neg_low;
+        f[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(form.split ? x[c].d * (float)-neg : x[c].s), f[c]);
+    }
+}
+
+CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, __m512 *f) {
+    __m512i low[CPU_TILE_COLS], high[CPU_TILE_COLS]; // high: groups 4..7 of split types
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) {
+        low[c] = start(form, form.split ? x[c].neg_low : x[c].neg);
+        if (form.split) high[c] = start(form, x[c].neg - x[c].neg_low);
+    }
+    CPU_UNROLL
+    for (int g = 0; g < 8; g++) {
+        __m512i *dot = form.split && g >= 4 ? high : low;
+        const __m512i q = form.codes(w, s, g);
+        CPU_UNROLL
+        for (int c = 0; c < nc; c++) dot[c] = _mm512_dpbusd_epi32(dot[c], q, _mm512_set1_epi32(x[c].q4[g]));
+    }
+    panel_scale(form, nc, w, s, 0, x, low, f);
+    if (form.split) panel_scale(form, nc, w, s, 1, x, high, f);
+}
+
+CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 *f) {
+    const __mmask16 rows = (__mmask16)((1u << a->n_rows) - 1);
+    const __m512 bias = a->bias ? _mm512_maskz_loadu_ps(rows, a->bias) : _mm512_setzero_ps();
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) {
+        float *out = a->out + (ptrdiff_t)c * a->out_stride;
+        __m512 v = f[c];
+        if (a->bias) v = _mm512_add_ps(v, bias);
+        if (a->accumulate) v = _mm512_add_ps(_mm512_maskz_loadu_ps(rows, out), v);
+        _mm512_mask_storeu_ps(out, rows, v);
+    }
+}
+
+// How far ahead decode prefetches: about 4 KiB, more than the hardware does across a page.
+#define PANEL_PREFETCH_BYTES 4096
+
+CPU_INLINE void panel_run(const panel_form form, const int nc, const cpu_panel_args *a) {
+    __m512 f[CPU_TILE_COLS];
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) f[c] = _mm512_setzero_ps();
+    const uint8_t *w = a->panel;
+    const cpu_act *x = a->act;
+    for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
+        if (form.subs == 1) {
+            if (nc <= 2) {
+                for (size_t i = 0; i < form.block_bytes; i += 64) _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + i, _MM_HINT_T0);
+            }
+            panel_sub(form, nc, w, 0, x, f);
+            x += nc;
+        } else {
+            for (int s = 0; s < form.subs; s++, x += nc) {
+                const size_t sub_bytes = form.block_bytes / 8;
+                if (nc <= 2) {
+                    for (size_t i = 0; i < sub_bytes; i += 64) {
+                        _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + (size_t)s * sub_bytes + i, _MM_HINT_T0);
+                    }
+                }
+                panel_sub(form, nc, w, s, x, f);
+            }
+        }
+    }
+    panel_store(a, nc, f);
+}
+
+// Instances for 1..8 columns and their table.
+#define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, nc, a); }
+#define PANEL_KERNELS(name)                                                                                            \
+    PANEL_COLUMN(name, 1) PANEL_COLUMN(name, 2) PANEL_COLUMN(name, 3) PANEL_COLUMN(name, 4)                            \
+    PANEL_COLUMN(name, 5) PANEL_COLUMN(name, 6) PANEL_COLUMN(name, 7) PANEL_COLUMN(name, 8)                            \
+    const cpu_panel_kernels cpu_matmul_##name##_avx512vnni = {                                                         \
+        {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
+
+#endif
