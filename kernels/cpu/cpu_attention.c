@@ -1,0 +1,327 @@
+// KV cache writes and attention of the cpu backend: splits rows into items for the pool and merges partial softmaxes.
+//
+// A run is up to a tile of adjacent rows of one sequence. Long steps: one item per (run, KV head), which walks the
+// partitions and merges as it goes. Short steps (decode): one item per (run, KV head, partition), so that one sequence
+// with a long context keeps every thread busy; partials wait in scratch and whoever finishes the last one merges them.
+// Both give every row the same partials merged in the same order, so the choice changes no bit.
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/attend.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define TILE_ROWS_TARGET 96               // query rows that share a conversion of K and V
+#define SPLIT_ROWS 32                     // steps up to this many rows are split by partition
+#define SPLIT_BYTES_MAX ((size_t)16 << 20) // partials kept for that, unless one row alone needs more
+#define SMALL_WORK 65536                  // multiply-adds below which waking other threads costs more than it saves
+
+// ---- KV cache ---------------------------------------------------------------------------------------------------
+size_t cpu_kv_layer_bytes(const wtl_kv_shape *shape) { return (size_t)shape->n_heads_kv * cpu_kv_head_bytes(shape); }
+
+typedef struct kv_write_job {
+    const cpu_vec_kernels *vec;
+    wtl_mat k, v;
+    const wtl_kv *kv;
+    const wtl_rows *rows;
+} kv_write_job;
+
+static void kv_write_range(const kv_write_job *job, int32_t from, int32_t to) {
+    const wtl_kv *kv = job->kv;
+    for (int32_t i = from; i < to; i++) {
+        int32_t position = job->rows->positions[i];
+        const int32_t *table = kv->table + (size_t)job->rows->seqs[i] * kv->table_stride;
+        uint8_t *block = kv->base + (size_t)table[position / WTL_KV_BLOCK] * kv->block_bytes + kv->layer_offset;
+        job->vec->kv_store(&kv->shape, job->k.data + (size_t)i * job->k.stride, job->v.data + (size_t)i * job->v.stride,
+                           block, position % WTL_KV_BLOCK);
+    }
+}
+
+static void kv_write_thread(void *ctx, int32_t thread, int32_t n_threads) {
+    const kv_write_job *job = ctx;
+    int64_t n = job->rows->n_rows;
+    kv_write_range(job, (int32_t)(n * thread / n_threads), (int32_t)(n * (thread + 1) / n_threads));
+}
+
+void cpu_kv_write(wtl_stream *s, wtl_mat k, wtl_mat v, const wtl_kv *kv, const wtl_rows *rows) {
+    cpu_backend *be = cpu_of(s);
+    kv_write_job job = {be->vec, k, v, kv, rows};
+    if ((int64_t)rows->n_rows * k.cols < SMALL_WORK) kv_write_range(&job, 0, rows->n_rows);
+    else pool_run(be->pool, kv_write_thread, &job);
+}
+
+// ---- Scratch ----------------------------------------------------------------------------------------------------
+// Adjacent rows of one sequence whose visible positions lie in partitions first_part .. first_part + n_parts - 1.
+typedef struct attend_run {
+    int32_t row, n_rows;
+    int32_t first_part, n_parts;
+    int32_t item;    // split by partition: number of this run's first item
+    size_t partials; // and where its partials start, in floats
+} attend_run;
+
+// What one thread works in.
+typedef struct thread_scratch {
+    float *q, *scores, *keys, *values; // as in cpu_attend_tile
+    float *part_max, *part_sum, *part_out;
+    float *max, *sum, *out;            // running state, same shapes
+    int32_t *first, *end;
+} thread_scratch;
+
+typedef struct attend_scratch {
+    attend_run *runs;   // [max_rows]
+    atomic_int *left;   // [SPLIT_ROWS, max_heads] partitions not yet done
+    float *partials;
+    size_t n_partials;  // floats
+    uint8_t *threads;
+    size_t thread_bytes;
+    int32_t tile_rows;  // most query rows of an item
+    size_t bytes;
+} attend_scratch;
+
+static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+static void *carve(uint8_t *base, size_t *used, size_t bytes) {
+    void *p = base ? base + *used : NULL;
+    *used += aligned(bytes);
+    return p;
+}
+
+static size_t carve_thread(uint8_t *base, int32_t tile_rows, int32_t head_dim, thread_scratch *out) {
+    size_t rows = (size_t)tile_rows, row_bytes = (size_t)cpu_kv_padded(head_dim) * sizeof(float), used = 0;
+    out->q = carve(base, &used, rows * row_bytes);
+    out->scores = carve(base, &used, rows * CPU_ATTEND_PART * sizeof(float));
+    out->keys = carve(base, &used, 2 * WTL_KV_BLOCK * row_bytes);
+    out->values = carve(base, &used, CPU_ATTEND_PART * CPU_ATTEND_CHUNK * sizeof(float));
+    out->part_max = carve(base, &used, rows * sizeof(float));
+    out->part_sum = carve(base, &used, rows * sizeof(float));
+    out->part_out = carve(base, &used, rows * row_bytes);
+    out->max = carve(base, &used, rows * sizeof(float));
+    out->sum = carve(base, &used, rows * sizeof(float));
+    out->out = carve(base, &used, rows * row_bytes);
+    out->first = carve(base, &used, rows * sizeof(int32_t));
+    out->end = carve(base, &used, rows * sizeof(int32_t));
+    return used;
+}
+
+static attend_scratch carve_scratch(uint8_t *base, const wtl_stream_limits *limits, int32_t n_threads) {
+    attend_scratch out = {0};
+    thread_scratch thread;
+    size_t used = 0, row_floats = (size_t)cpu_kv_padded(limits->max_head_dim) + 2;
+    size_t parts = ((size_t)limits->max_kv_len + CPU_ATTEND_PART - 1) / CPU_ATTEND_PART + 1;
+    size_t one_row = (size_t)limits->max_heads * parts * row_floats;
+    size_t rows = limits->max_rows < SPLIT_ROWS ? (size_t)limits->max_rows : SPLIT_ROWS;
+    out.n_partials = one_row * rows;
+    if (out.n_partials > SPLIT_BYTES_MAX / sizeof(float)) out.n_partials = max_size(SPLIT_BYTES_MAX / sizeof(float), one_row);
+    out.tile_rows = limits->max_heads > TILE_ROWS_TARGET ? limits->max_heads : TILE_ROWS_TARGET;
+    out.thread_bytes = carve_thread(NULL, out.tile_rows, limits->max_head_dim, &thread);
+    out.runs = carve(base, &used, (size_t)limits->max_rows * sizeof(attend_run));
+    out.left = carve(base, &used, SPLIT_ROWS * (size_t)limits->max_heads * sizeof(atomic_int));
+    out.partials = carve(base, &used, out.n_partials * sizeof(float));
+    out.threads = carve(base, &used, out.thread_bytes * (size_t)n_threads);
+    out.bytes = used;
+    return out;
+}
+
+size_t cpu_attention_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
+    return carve_scratch(NULL, limits, n_threads).bytes;
+}
+
+// ---- Items ------------------------------------------------------------------------------------------------------
+typedef struct attend_job {
+    const cpu_attend_kernels *kernels;
+    const wtl_attention *a;
+    const wtl_rows *rows;
+    const wtl_stream_limits *limits;
+    attend_scratch scratch;
+    int32_t n_runs, n_items;
+    int32_t group; // query heads per KV head
+    bool split;
+    atomic_int next;
+} attend_job;
+
+static int32_t first_visible(const attend_job *job, int32_t position) {
+    int32_t window = job->a->window;
+    return window > 0 && position >= window ? position - window + 1 : 0;
+}
+
+static int32_t clamp_to_part(int64_t p) { return p < 0 ? 0 : p > CPU_ATTEND_PART ? CPU_ATTEND_PART : (int32_t)p; }
+
+// Blocks of partition `part` that some row of the run sees, for one KV head.
+static void find_blocks(const attend_job *job, const attend_run *run, int32_t kv_head, int32_t part, cpu_attend_tile *t) {
+    const wtl_kv *kv = &job->a->kv;
+    const int32_t *table = kv->table + (size_t)job->rows->seqs[run->row] * kv->table_stride;
+    int32_t first = first_visible(job, job->rows->positions[run->row]);
+    int32_t last = job->rows->positions[run->row + run->n_rows - 1];
+    for (int32_t b = 0; b < CPU_ATTEND_BLOCKS; b++) {
+        int32_t block = part * CPU_ATTEND_BLOCKS + b;
+        bool seen = block >= first / WTL_KV_BLOCK && block <= last / WTL_KV_BLOCK && table[block] >= 0;
+        size_t offset = seen ? (size_t)table[block] * kv->block_bytes + kv->layer_offset : 0;
+        t->block[b] = seen ? kv->base + offset + (size_t)kv_head * cpu_kv_head_bytes(&kv->shape) : NULL;
+    }
+}
+
+// Scaled queries of the run for one KV head: row position-major, the group's heads adjacent.
+static void load_queries(const attend_job *job, const attend_run *run, int32_t kv_head, const thread_scratch *ts) {
+    int32_t head_dim = job->a->kv.shape.head_dim, padded = cpu_kv_padded(head_dim);
+    for (int32_t i = 0, r = 0; i < run->n_rows; i++) {
+        const float *q = job->a->q.data + (size_t)(run->row + i) * job->a->q.stride + (size_t)kv_head * job->group * head_dim;
+        for (int32_t h = 0; h < job->group; h++, r++)
+            job->kernels->scale(q + (size_t)h * head_dim, job->a->scale, ts->q + (size_t)r * padded, head_dim, padded);
+    }
+}
+
+static void attend_one_part(const attend_job *job, const attend_run *run, int32_t kv_head, int32_t part,
+                            const thread_scratch *ts, float *max, float *sum, float *out) {
+    const wtl_kv_shape *shape = &job->a->kv.shape;
+    cpu_attend_tile t = {.f16 = shape->dtype == WTL_DTYPE_F16, .key_bytes = cpu_kv_key_bytes(shape),
+                         .head_dim = shape->head_dim, .padded = cpu_kv_padded(shape->head_dim),
+                         .n_rows = run->n_rows * job->group, .q = ts->q, .first = ts->first, .end = ts->end,
+                         .scores = ts->scores, .keys = ts->keys, .values = ts->values,
+                         .max = max, .sum = sum, .out = out};
+    find_blocks(job, run, kv_head, part, &t);
+    int64_t start = (int64_t)part * CPU_ATTEND_PART;
+    for (int32_t i = 0, r = 0; i < run->n_rows; i++) {
+        int32_t position = job->rows->positions[run->row + i];
+        int32_t first = clamp_to_part(first_visible(job, position) - start), end = clamp_to_part(position + 1 - start);
+        for (int32_t h = 0; h < job->group; h++, r++) ts->first[r] = first, ts->end[r] = end;
+    }
+    job->kernels->part(&t);
+}
+
+// A partition in which a row sees nothing has maximum -Inf, and the merge leaves the row as it is.
+static void merge_rows(const attend_job *job, int32_t n_rows, const float *max, const float *sum, const float *out,
+                       const thread_scratch *ts) {
+    int32_t padded = cpu_kv_padded(job->a->kv.shape.head_dim);
+    for (int32_t r = 0; r < n_rows; r++) {
+        cpu_attend_state state = {ts->max + r, ts->sum + r, ts->out + (size_t)r * padded};
+        job->kernels->merge(state, max[r], sum[r], out + (size_t)r * padded, padded);
+    }
+}
+
+static void clear_state(const attend_job *job, int32_t n_rows, const thread_scratch *ts) {
+    for (int32_t r = 0; r < n_rows; r++) ts->max[r] = -INFINITY, ts->sum[r] = 0.0f;
+    memset(ts->out, 0, (size_t)n_rows * (size_t)cpu_kv_padded(job->a->kv.shape.head_dim) * sizeof(float));
+}
+
+static void finish_rows(const attend_job *job, const attend_run *run, int32_t kv_head, const thread_scratch *ts) {
+    int32_t head_dim = job->a->kv.shape.head_dim, padded = cpu_kv_padded(head_dim);
+    for (int32_t i = 0, r = 0; i < run->n_rows; i++) {
+        float *out = job->a->out.data + (size_t)(run->row + i) * job->a->out.stride + (size_t)kv_head * job->group * head_dim;
+        for (int32_t h = 0; h < job->group; h++, r++) {
+            cpu_attend_state state = {ts->max + r, ts->sum + r, ts->out + (size_t)r * padded};
+            job->kernels->finish(state, out + (size_t)h * head_dim, head_dim);
+        }
+    }
+}
+
+// Item of a long step: a run and KV head through all its partitions. The longest contexts come first.
+static void attend_whole_run(const attend_job *job, int32_t item, const thread_scratch *ts) {
+    int32_t n_heads_kv = job->a->kv.shape.n_heads_kv, kv_head = item % n_heads_kv;
+    const attend_run *run = &job->scratch.runs[job->n_runs - 1 - item / n_heads_kv];
+    int32_t n_rows = run->n_rows * job->group;
+    load_queries(job, run, kv_head, ts);
+    clear_state(job, n_rows, ts);
+    for (int32_t i = 0; i < run->n_parts; i++) {
+        attend_one_part(job, run, kv_head, run->first_part + i, ts, ts->part_max, ts->part_sum, ts->part_out);
+        merge_rows(job, n_rows, ts->part_max, ts->part_sum, ts->part_out, ts);
+    }
+    finish_rows(job, run, kv_head, ts);
+}
+
+// Item of a short step: one partition; the last one of a (run, KV head) merges all of them.
+static void attend_split_part(const attend_job *job, int32_t item, const thread_scratch *ts) {
+    const attend_run *run = job->scratch.runs;
+    while (run < job->scratch.runs + job->n_runs - 1 && item >= run[1].item) run++;
+    int32_t run_index = (int32_t)(run - job->scratch.runs), n_heads_kv = job->a->kv.shape.n_heads_kv;
+    int32_t kv_head = (item - run->item) / run->n_parts, i = (item - run->item) % run->n_parts;
+    int32_t n_rows = run->n_rows * job->group;
+    size_t part_floats = (size_t)n_rows * ((size_t)cpu_kv_padded(job->a->kv.shape.head_dim) + 2);
+    float *partials = job->scratch.partials + run->partials + (size_t)kv_head * (size_t)run->n_parts * part_floats;
+    float *mine = partials + (size_t)i * part_floats;
+    load_queries(job, run, kv_head, ts);
+    attend_one_part(job, run, kv_head, run->first_part + i, ts, mine, mine + n_rows, mine + 2 * n_rows);
+    if (atomic_fetch_sub(&job->scratch.left[run_index * n_heads_kv + kv_head], 1) != 1) return;
+    clear_state(job, n_rows, ts);
+    for (int32_t p = 0; p < run->n_parts; p++) {
+        const float *part = partials + (size_t)p * part_floats;
+        merge_rows(job, n_rows, part, part + n_rows, part + 2 * n_rows, ts);
+    }
+    finish_rows(job, run, kv_head, ts);
+}
+
+static void attend_thread(void *ctx, int32_t thread, int32_t n_threads) {
+    (void)n_threads;
+    attend_job *job = ctx;
+    thread_scratch ts;
+    uint8_t *base = job->scratch.threads + (size_t)thread * job->scratch.thread_bytes;
+    carve_thread(base, job->scratch.tile_rows, job->limits->max_head_dim, &ts);
+    for (int32_t item; (item = atomic_fetch_add(&job->next, 1)) < job->n_items;) {
+        if (job->split) attend_split_part(job, item, &ts);
+        else attend_whole_run(job, item, &ts);
+    }
+}
+
+// Cuts the step into runs of at most run_rows rows. Returns multiply-adds per query head and dimension (for K alone).
+static int64_t find_runs(attend_job *job, int32_t run_rows) {
+    const wtl_rows *rows = job->rows;
+    int64_t work = 0;
+    job->n_runs = 0;
+    for (int32_t row = 0, n; row < rows->n_rows; row += n) {
+        n = 1;
+        while (n < run_rows && row + n < rows->n_rows && rows->seqs[row + n] == rows->seqs[row]) n++;
+        int32_t first = first_visible(job, rows->positions[row]), last = rows->positions[row + n - 1];
+        int32_t first_part = first / CPU_ATTEND_PART;
+        job->scratch.runs[job->n_runs++] =
+            (attend_run){.row = row, .n_rows = n, .first_part = first_part, .n_parts = last / CPU_ATTEND_PART - first_part + 1};
+        work += (int64_t)n * (last - first + 1);
+    }
+    return work;
+}
+
+// Numbers the items of a split by partition; false when the partials do not fit.
+static bool plan_split(attend_job *job) {
+    int32_t n_heads_kv = job->a->kv.shape.n_heads_kv;
+    size_t row_floats = (size_t)cpu_kv_padded(job->a->kv.shape.head_dim) + 2, used = 0;
+    int64_t items = 0;
+    if (job->rows->n_rows > SPLIT_ROWS) return false;
+    for (int32_t i = 0; i < job->n_runs; i++) {
+        attend_run *run = &job->scratch.runs[i];
+        run->item = (int32_t)items;
+        run->partials = used;
+        items += (int64_t)run->n_parts * n_heads_kv;
+        used += (size_t)run->n_rows * (size_t)job->a->n_heads * (size_t)run->n_parts * row_floats;
+        if (used > job->scratch.n_partials || items > INT32_MAX / 2) return false;
+        for (int32_t h = 0; h < n_heads_kv; h++) atomic_init(&job->scratch.left[i * n_heads_kv + h], run->n_parts);
+    }
+    job->n_items = (int32_t)items;
+    return true;
+}
+
+static const cpu_attend_kernels *attend_kernels(cpu_isa isa) {
+#if defined(__x86_64__)
+    if (isa == CPU_ISA_AVX512VNNI) return &cpu_attend_avx512vnni;
+    if (isa == CPU_ISA_AVX2) return &cpu_attend_avx2;
+#endif
+    (void)isa;
+    return &cpu_attend_scalar;
+}
+
+void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows) {
+    cpu_backend *be = cpu_of(s);
+    cpu_stream *cs = (cpu_stream *)s;
+    int32_t n_threads = pool_threads(be->pool), n_heads_kv = a->kv.shape.n_heads_kv;
+    if (rows->n_rows == 0) return;
+    attend_job job = {.kernels = attend_kernels(be->isa), .a = a, .rows = rows, .limits = &cs->limits,
+                      .scratch = carve_scratch(cs->attend_scratch, &cs->limits, n_threads),
+                      .group = a->n_heads / n_heads_kv};
+    // Smaller runs when a step would not give every thread a few items.
+    int32_t run_rows = job.group < TILE_ROWS_TARGET ? TILE_ROWS_TARGET / job.group : 1;
+    while (run_rows > 8 && rows->n_rows / run_rows * n_heads_kv < 4 * n_threads) run_rows /= 2;
+    int64_t work = find_runs(&job, run_rows) * a->n_heads * a->kv.shape.head_dim * 2;
+    job.split = plan_split(&job);
+    if (!job.split) job.n_items = job.n_runs * n_heads_kv;
+    if (work < SMALL_WORK) attend_thread(&job, 0, 1);
+    else pool_run(be->pool, attend_thread, &job);
+}
