@@ -8,7 +8,13 @@
 #ifndef WTL_KERNELS_CPU_H
 #define WTL_KERNELS_CPU_H
 
+#include <pthread.h>
+
 #include "kernels/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 // ---- features.c, dispatch.c ---------------------------------------------------------------------------------------
 typedef enum cpu_isa {
@@ -65,13 +71,17 @@ typedef struct cpu_backend {
     cpu_pool *pool;
     bool use_blas;
     const cpu_vec_kernels *vec;
+    const struct cpu_matmul_kernels *matmul; // cpu_panel.h
+    pthread_mutex_t slab_lock;               // cpu_weights.c: guards slab and its counters
+    struct cpu_slab *slab;                   // the mapping that new weights are carved from, or NULL
     char description[128];
 } cpu_backend;
 
 typedef struct cpu_stream {
     wtl_stream base;
     wtl_stream_limits limits;
-    uint8_t *scratch; // carved by cpu_backend.c: quantised activations, attention partials
+    wtl_status failed; // first failure since the last sync
+    uint8_t *scratch;  // carved by cpu_backend.c: quantised activations, attention partials
     size_t scratch_bytes;
     void *quant_scratch;   size_t quant_bytes;   // cpu_matmul.c: int8 activations of one matmul input
     void *float_scratch;   size_t float_bytes;   // cpu_matmul_float.c: per-thread f32 tiles
@@ -79,6 +89,13 @@ typedef struct cpu_stream {
 } cpu_stream;
 
 static inline cpu_backend *cpu_of(wtl_stream *s) { return (cpu_backend *)s->be; }
+
+// True when the op fits the stream's limits; otherwise INVALID sticks to the stream and the op must do nothing.
+static inline bool cpu_fits(wtl_stream *s, bool condition) {
+    cpu_stream *stream = (cpu_stream *)s;
+    if (!condition && stream->failed == WTL_OK) stream->failed = WTL_ERR_INVALID;
+    return condition;
+}
 
 // Each op file says how much scratch a stream of these limits needs.
 size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads);
@@ -103,7 +120,13 @@ size_t cpu_kv_layer_bytes(const wtl_kv_shape *shape);
 void cpu_kv_write(wtl_stream *s, wtl_mat k, wtl_mat v, const wtl_kv *kv, const wtl_rows *rows);
 void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows);
 
-// Data of a vector weight (norms, biases, frequency factors): f32, on every backend that runs on the host.
+// ---- cpu_weights.c, in the op table's signatures -----------------------------------------------------------------------
+wtl_status cpu_weight_prepare(wtl_backend *be, const wtl_tensor *src, wtl_weight_use use, wtl_weight **out, wtl_error *err);
+void cpu_weight_free(wtl_backend *be, wtl_weight *w);
+// f32 data of a vector weight [cols].
 const float *cpu_vector(const wtl_weight *w);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -1,9 +1,9 @@
-// Chooses the instruction set once, when a backend opens. Compiled without special flags: it runs on every machine.
+// Chooses the instruction set once, when a backend opens, and holds the tables of matmul kernels. Compiled without special flags: it runs on every machine.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/cpu_panel.h"
 
 static bool isa_from_name(const char *name, cpu_isa *out) {
     for (int isa = 0; isa < CPU_ISA_COUNT; isa++) {
@@ -35,4 +35,23 @@ wtl_status cpu_isa_choose(const char *mask, cpu_isa *out, wtl_error *err) {
     }
     *out = best;
     return WTL_OK;
+}
+
+#define SCALAR_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_scalar,
+static const cpu_matmul_kernels matmul_scalar = {cpu_quantize_scalar, {CPU_PANEL_LIST(SCALAR_ROW)}};
+
+#if defined(__x86_64__)
+#define AVX2_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avx2,
+#define AVX512VNNI_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avx512vnni,
+static const cpu_matmul_kernels matmul_avx2 = {cpu_quantize_avx2, {CPU_PANEL_LIST(AVX2_ROW)}};
+static const cpu_matmul_kernels matmul_avx512vnni = {cpu_quantize_avx512vnni, {CPU_PANEL_LIST(AVX512VNNI_ROW)}};
+#endif
+
+const cpu_matmul_kernels *cpu_matmul_table(cpu_isa isa) {
+#if defined(__x86_64__)
+    if (isa == CPU_ISA_AVX512VNNI) return &matmul_avx512vnni;
+    if (isa == CPU_ISA_AVX2) return &matmul_avx2;
+#endif
+    (void)isa;
+    return &matmul_scalar;
 }

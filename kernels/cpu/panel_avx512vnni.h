@@ -54,7 +54,8 @@ CPU_INLINE __m512i codes2(const uint8_t *q, int g) {
 }
 CPU_INLINE __m512i codes3(const uint8_t *q, const uint8_t *h, int g) { return merge_bits(codes2(q, g), h, g, 2, 4); }
 CPU_INLINE __m512i codes_iq4(const uint8_t *q, int g) {
-    const __m512i table = _mm512_broadcast_i32x4(_mm_setr_epi8(CPU_IQ4_BYTES));
+    static const uint8_t values[16] = {CPU_IQ4_BIASED};
+    const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)values));
     return _mm512_shuffle_epi8(table, codes4(q, g));
 }
 
@@ -64,39 +65,39 @@ CPU_INLINE __m512i start(const panel_form form, int32_t neg) {
     return _mm512_slli_epi32(_mm512_set1_epi32(neg), (unsigned)form.zero_shift);
 }
 
-CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, __m512 *f) {
-    __m512i dot[2][CPU_TILE_COLS];
+// f += dot * (scale * d) and the minimum's term, for the half (or all) of the block that dot is the sum of.
+CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const int half, const cpu_act *x,
+                            const __m512i *dot, __m512 *f) {
+    const __m512 d = form.scale(w, s, half);
     CPU_UNROLL
     for (int c = 0; c < nc; c++) {
-        if (form.split) {
-            dot[0][c] = start(form, x[c].neg_low);
-            dot[1][c] = start(form, x[c].neg - x[c].neg_low);
-        } else {
-            dot[0][c] = start(form, x[c].neg);
-        }
+        f[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[c]), _mm512_mul_ps(d, _mm512_set1_ps(x[c].d)), f[c]);
+    }
+    if (!form.has_min) return;
+    const __m512 m = form.minimum(w, s, half);
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) {
+        const int32_t neg = half ? x[c].neg - x[c].neg_low : x[c].neg_low;
+        f[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(form.split ? x[c].d * (float)-neg : x[c].s), f[c]);
+    }
+}
+
+CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, __m512 *f) {
+    __m512i low[CPU_TILE_COLS], high[CPU_TILE_COLS]; // high: groups 4..7 of split types
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) {
+        low[c] = start(form, form.split ? x[c].neg_low : x[c].neg);
+        if (form.split) high[c] = start(form, x[c].neg - x[c].neg_low);
     }
     CPU_UNROLL
     for (int g = 0; g < 8; g++) {
-        const int half = form.split ? g >> 2 : 0;
+        __m512i *dot = form.split && g >= 4 ? high : low;
         const __m512i q = form.codes(w, s, g);
         CPU_UNROLL
-        for (int c = 0; c < nc; c++) dot[half][c] = _mm512_dpbusd_epi32(dot[half][c], q, _mm512_set1_epi32(x[c].q4[g]));
+        for (int c = 0; c < nc; c++) dot[c] = _mm512_dpbusd_epi32(dot[c], q, _mm512_set1_epi32(x[c].q4[g]));
     }
-    CPU_UNROLL
-    for (int half = 0; half < (form.split ? 2 : 1); half++) {
-        const __m512 d = form.scale(w, s, half);
-        CPU_UNROLL
-        for (int c = 0; c < nc; c++) {
-            f[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[half][c]), _mm512_mul_ps(d, _mm512_set1_ps(x[c].d)), f[c]);
-        }
-        if (!form.has_min) continue;
-        const __m512 m = form.minimum(w, s, half);
-        CPU_UNROLL
-        for (int c = 0; c < nc; c++) {
-            const int32_t neg = half ? x[c].neg - x[c].neg_low : x[c].neg_low;
-            f[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(form.split ? x[c].d * (float)-neg : x[c].s), f[c]);
-        }
-    }
+    panel_scale(form, nc, w, s, 0, x, low, f);
+    if (form.split) panel_scale(form, nc, w, s, 1, x, high, f);
 }
 
 CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 *f) {

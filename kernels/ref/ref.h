@@ -39,7 +39,8 @@ typedef struct ref_stream {
     wtl_stream_limits limits;
     wtl_status failed; // first failure since the last sync
     float *row;        // [max_cols] one dequantised weight row
-    double *wide_row;  // [max_cols] the same in double; query or output of one head in attention
+    double *wide_row;  // [max(max_cols, max_head_dim)] the same in double; one stored K or V of a head
+    double *weighted;  // [max_head_dim] weighted sum of V
     double *scores;    // [max_kv_len] one query against all keys
 } ref_stream;
 

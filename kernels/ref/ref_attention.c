@@ -43,9 +43,12 @@ static void kv_store(const wtl_kv_shape *shape, uint8_t *to, const float *from) 
     }
 }
 
-static double kv_load(const wtl_kv_shape *shape, const uint8_t *from, int32_t d) {
-    if (shape->dtype == WTL_DTYPE_F16) return (double)wtl_f32_from_f16(((const uint16_t *)from)[d]);
-    return (double)((const float *)from)[d];
+// One stored K or V of a head [head_dim] in double.
+static void kv_load(const wtl_kv_shape *shape, const uint8_t *from, double *to) {
+    if (shape->dtype == WTL_DTYPE_F16)
+        for (int32_t d = 0; d < shape->head_dim; d++) to[d] = (double)wtl_f32_from_f16(((const uint16_t *)from)[d]);
+    else
+        for (int32_t d = 0; d < shape->head_dim; d++) to[d] = (double)((const float *)from)[d];
 }
 
 // k, v [n_rows, n_heads_kv * head_dim]
@@ -64,20 +67,20 @@ void ref_kv_write(wtl_stream *s, wtl_mat k, wtl_mat v, const wtl_kv *kv, const w
 static void attend(ref_stream *rs, const wtl_attention *a, int32_t seq, int32_t h, int32_t first, int32_t last,
                    const float *q, float *out) {
     const wtl_kv_shape *shape = &a->kv.shape;
-    double maximum = -HUGE_VAL, total = 0.0, *scores = rs->scores, *weighted = rs->wide_row;
+    double maximum = -HUGE_VAL, total = 0.0, *scores = rs->scores, *stored = rs->wide_row, *weighted = rs->weighted;
     for (int32_t p = first; p <= last; p++) {
-        const uint8_t *key = kv_at(&a->kv, seq, p, h, 0);
         double product = 0.0;
-        for (int32_t d = 0; d < shape->head_dim; d++) product += (double)q[d] * kv_load(shape, key, d);
+        kv_load(shape, kv_at(&a->kv, seq, p, h, 0), stored);
+        for (int32_t d = 0; d < shape->head_dim; d++) product += (double)q[d] * stored[d];
         scores[p - first] = product * (double)a->scale;
         if (scores[p - first] > maximum) maximum = scores[p - first];
     }
     for (int32_t d = 0; d < shape->head_dim; d++) weighted[d] = 0.0;
     for (int32_t p = first; p <= last; p++) {
-        const uint8_t *value = kv_at(&a->kv, seq, p, h, 1);
         double weight = exp(scores[p - first] - maximum); // NaN scores reach every element of the row from here
         total += weight;
-        for (int32_t d = 0; d < shape->head_dim; d++) weighted[d] += weight * kv_load(shape, value, d);
+        kv_load(shape, kv_at(&a->kv, seq, p, h, 1), stored);
+        for (int32_t d = 0; d < shape->head_dim; d++) weighted[d] += weight * stored[d];
     }
     for (int32_t d = 0; d < shape->head_dim; d++) out[d] = (float)(weighted[d] / total);
 }

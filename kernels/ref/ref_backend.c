@@ -79,6 +79,7 @@ static void ref_stream_close(wtl_stream *s) {
     if (!s) return;
     wtl_free(ref_of(s)->row);
     wtl_free(ref_of(s)->wide_row);
+    wtl_free(ref_of(s)->weighted);
     wtl_free(ref_of(s)->scores);
     wtl_free(s);
 }
@@ -93,8 +94,9 @@ static wtl_status ref_stream_open(wtl_backend *be, const wtl_stream_limits *limi
     size_t cols = (size_t)limits->max_cols, head_dim = (size_t)limits->max_head_dim;
     rs->row = wtl_calloc(cols, sizeof *rs->row);
     rs->wide_row = wtl_calloc(cols > head_dim ? cols : head_dim, sizeof *rs->wide_row);
+    rs->weighted = wtl_calloc(head_dim, sizeof *rs->weighted);
     rs->scores = wtl_calloc((size_t)limits->max_kv_len, sizeof *rs->scores);
-    if (!rs->row || !rs->wide_row || !rs->scores) goto no_memory;
+    if (!rs->row || !rs->wide_row || !rs->weighted || !rs->scores) goto no_memory;
     *out = &rs->base;
     return WTL_OK;
 no_memory:

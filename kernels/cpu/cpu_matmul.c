@@ -1,0 +1,196 @@
+// Matrix multiplication with quantised weights, and reading rows out of packed weights.
+//
+// x is quantised once per op, in tiles of up to 8 columns (a column is one row of x: one token). Then threads take groups
+// of panels off a counter: which thread computes a panel changes nothing, every output is one kernel's sum in K order.
+// Within a group the tile is the outer loop: its activations stay in the first-level cache, the group's weights in the
+// second, so weights are read from memory once per op.
+// SPDX-License-Identifier: Apache-2.0
+#include <stdatomic.h>
+
+#include "kernels/cpu/cpu_panel.h"
+#include "kernels/cpu/cpu_weight.h"
+#include "kernels/ref/ref.h"
+
+// Below this many activations the caller quantises alone: cheaper than another barrier.
+#define SERIAL_QUANTIZE 16384
+// Weights of a group of panels that should stay in the second-level cache while tiles pass.
+#define GROUP_BYTES ((size_t)192 << 10)
+
+typedef struct matmul_job {
+    const wtl_matmul *a;
+    const cpu_matmul_kernels *kernels;
+    cpu_act *acts;      // tile t starts at first_column(t) * n_blocks and is [n_blocks, columns of the tile]
+    int32_t n_blocks, n_tiles;
+    int32_t group[WTL_MATMUL_PARTS];         // panels per group
+    int32_t groups_end[WTL_MATMUL_PARTS];    // running count of groups over the parts; equal to the one before: a float part
+    _Atomic int32_t next;
+} matmul_job;
+
+static size_t blocks_up(int32_t cols) { return ((size_t)cols + 31) / 32; }
+
+static bool is_packed(const wtl_weight *w) { return cpu_weight_of(w)->layout == CPU_LAYOUT_PANELS; }
+
+// Bytes of one row in the file, for the widest quantised type (Q8_0), padded to keep threads on their own cache lines.
+static size_t file_row_bytes(int32_t max_cols) { return (blocks_up(max_cols) * sizeof(block_q8_0) + 127) / 64 * 64; }
+
+size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
+    const size_t acts = (size_t)limits->max_rows * blocks_up(limits->max_cols) * sizeof(cpu_act);
+    const size_t rows = (size_t)n_threads * file_row_bytes(limits->max_cols);
+    return acts > rows ? acts : rows;
+}
+
+// ---- quantising x ---------------------------------------------------------------------------------------------------
+static int32_t first_column(const matmul_job *job, int32_t tile) {
+    return (int32_t)((int64_t)job->a->x.rows * tile / job->n_tiles);
+}
+
+static void quantize_tile(const matmul_job *job, int32_t tile) {
+    const wtl_mat x = job->a->x;
+    const int32_t first = first_column(job, tile), end = first_column(job, tile + 1);
+    cpu_act *acts = job->acts + (size_t)first * (size_t)job->n_blocks;
+    for (int32_t c = first; c < end; c++) {
+        job->kernels->quantize(x.data + (int64_t)c * x.stride, job->n_blocks, acts + (c - first), end - first);
+    }
+}
+
+static void quantize_run(void *ctx, int32_t thread, int32_t n_threads) {
+    matmul_job *job = ctx;
+    (void)thread, (void)n_threads;
+    int32_t tile;
+    while ((tile = atomic_fetch_add(&job->next, 1)) < job->n_tiles) quantize_tile(job, tile);
+}
+
+static void quantize_all(cpu_pool *pool, matmul_job *job) {
+    atomic_store(&job->next, 0);
+    if ((int64_t)job->a->x.rows * job->a->x.cols > SERIAL_QUANTIZE) {
+        pool_run(pool, quantize_run, job);
+    } else {
+        for (int32_t t = 0; t < job->n_tiles; t++) quantize_tile(job, t);
+    }
+    atomic_store(&job->next, 0);
+}
+
+// ---- multiplying ----------------------------------------------------------------------------------------------------
+static void multiply_group(const matmul_job *job, int32_t part, int32_t group) {
+    const wtl_matmul *a = job->a;
+    const cpu_weight *w = cpu_weight_of(a->part[part].w);
+    const wtl_mat out = a->part[part].out;
+    const float *bias = a->part[part].bias ? cpu_vector(a->part[part].bias) : NULL;
+    const cpu_panel_kernels *kernels = job->kernels->types[w->base.dtype];
+    const int32_t first = group * job->group[part];
+    const int32_t end = w->n_panels - first < job->group[part] ? w->n_panels : first + job->group[part];
+    for (int32_t t = 0; t < job->n_tiles; t++) {
+        const int32_t column = first_column(job, t), n_columns = first_column(job, t + 1) - column;
+        for (int32_t p = first; p < end; p++) {
+            const int32_t row = p * CPU_PANEL_ROWS, left = w->base.rows - row;
+            kernels->columns[n_columns](&(cpu_panel_args){
+                .panel = (const uint8_t *)w->data + (size_t)p * w->panel_bytes,
+                .act = job->acts + (size_t)column * (size_t)job->n_blocks,
+                .n_blocks = job->n_blocks,
+                .n_rows = left < CPU_PANEL_ROWS ? left : CPU_PANEL_ROWS,
+                .out = out.data + (int64_t)column * out.stride + row,
+                .out_stride = out.stride,
+                .bias = bias ? bias + row : NULL,
+                .accumulate = a->accumulate,
+            });
+        }
+    }
+}
+
+static void multiply_run(void *ctx, int32_t thread, int32_t n_threads) {
+    matmul_job *job = ctx;
+    (void)thread, (void)n_threads;
+    const int32_t n_parts = job->a->n_parts, n_groups = job->groups_end[n_parts - 1];
+    int32_t group;
+    while ((group = atomic_fetch_add(&job->next, 1)) < n_groups) {
+        int32_t part = 0;
+        while (group >= job->groups_end[part]) part++;
+        multiply_group(job, part, part ? group - job->groups_end[part - 1] : group);
+    }
+}
+
+// Group sizes: large enough to reuse tiles, small enough that every thread gets several groups.
+static void plan_groups(matmul_job *job, int32_t n_threads) {
+    int32_t panels = 0, groups = 0;
+    for (int32_t i = 0; i < job->a->n_parts; i++) panels += cpu_weight_of(job->a->part[i].w)->n_panels; // 0 for float parts
+    const int32_t fair = n_threads == 1 ? panels : panels / (n_threads * 8);
+    for (int32_t i = 0; i < job->a->n_parts; i++) {
+        const cpu_weight *w = cpu_weight_of(job->a->part[i].w);
+        int32_t size = fair;
+        if (job->n_tiles > 1 && w->panel_bytes && (size_t)size > GROUP_BYTES / w->panel_bytes) size = (int32_t)(GROUP_BYTES / w->panel_bytes);
+        job->group[i] = size < 1 ? 1 : size;
+        groups += w->n_panels / job->group[i] + (w->n_panels % job->group[i] != 0);
+        job->groups_end[i] = groups;
+    }
+}
+
+static bool shapes_fit(const cpu_stream *s, const wtl_matmul *a) {
+    if (a->x.rows < 0 || a->x.rows > s->limits.max_rows || a->x.cols > s->limits.max_cols) return false;
+    if (a->n_parts < 1 || a->n_parts > WTL_MATMUL_PARTS) return false;
+    for (int32_t i = 0; i < a->n_parts; i++) {
+        if (a->part[i].w->cols != a->x.cols || a->part[i].out.rows != a->x.rows) return false;
+        if (a->part[i].out.cols != a->part[i].w->rows) return false;
+    }
+    return true;
+}
+
+void cpu_matmul(wtl_stream *s, const wtl_matmul *a) {
+    cpu_stream *stream = (cpu_stream *)s;
+    cpu_backend *be = cpu_of(s);
+    if (!cpu_fits(s, shapes_fit(stream, a)) || a->x.rows == 0) return;
+    bool any_packed = false;
+    for (int32_t i = 0; i < a->n_parts; i++) {
+        const wtl_weight *bias = a->part[i].bias;
+        if (is_packed(a->part[i].w)) any_packed = true;
+        else cpu_matmul_float(s, a->part[i].w, a->x, bias ? cpu_vector(bias) : NULL, a->accumulate, a->part[i].out);
+    }
+    if (!any_packed) return;
+    matmul_job job = {.a = a, .kernels = be->matmul, .acts = stream->quant_scratch, .n_blocks = a->x.cols / 32};
+    job.n_tiles = (a->x.rows + CPU_TILE_COLS - 1) / CPU_TILE_COLS;
+    quantize_all(be->pool, &job);
+    plan_groups(&job, pool_threads(be->pool));
+    pool_run(be->pool, multiply_run, &job);
+}
+
+// ---- embed ----------------------------------------------------------------------------------------------------------
+typedef struct embed_job {
+    const cpu_weight *w;
+    const int32_t *tokens;
+    float scale;
+    wtl_mat out;
+    uint8_t *rows; // [n_threads, row_stride] a row as in the file
+    size_t row_stride;
+} embed_job;
+
+static void embed_row(const embed_job *job, int32_t i, uint8_t *file_row) {
+    const cpu_weight *w = job->w;
+    float *out = job->out.data + (int64_t)i * job->out.stride;
+    const int32_t token = job->tokens[i], cols = w->base.cols;
+    if (w->layout == CPU_LAYOUT_PANELS) {
+        cpu_unpack_row(w->base.dtype, cols, w->data, w->panel_bytes, token, file_row);
+        ref_dequantize_row(w->base.dtype, file_row, out, cols);
+    } else {
+        const size_t row_bytes = w->data_bytes / (size_t)w->base.rows;
+        ref_dequantize_row(w->base.dtype, (const uint8_t *)w->data + (size_t)token * row_bytes, out, cols);
+    }
+    if (job->scale == 1.0f) return;
+    for (int32_t c = 0; c < cols; c++) out[c] *= job->scale;
+}
+
+static void embed_run(void *ctx, int32_t thread, int32_t n_threads) {
+    const embed_job *job = ctx;
+    uint8_t *file_row = job->rows + (size_t)thread * job->row_stride;
+    for (int32_t i = thread; i < job->out.rows; i += n_threads) embed_row(job, i, file_row);
+}
+
+void cpu_embed(wtl_stream *s, const wtl_weight *w, const int32_t *tokens, float scale, wtl_mat out) {
+    cpu_stream *stream = (cpu_stream *)s;
+    if (!cpu_fits(s, out.rows >= 0 && out.rows <= stream->limits.max_rows && w->cols <= stream->limits.max_cols &&
+                         out.cols == w->cols)) {
+        return;
+    }
+    embed_job job = {.w = cpu_weight_of(w), .tokens = tokens, .scale = scale, .out = out, .rows = stream->quant_scratch,
+                     .row_stride = file_row_bytes(stream->limits.max_cols)};
+    if (out.rows < 4) embed_run(&job, 0, 1); // not worth a barrier
+    else pool_run(cpu_of(s)->pool, embed_run, &job);
+}

@@ -1,0 +1,90 @@
+// Panel kernels of the types with blocks of 32 weights, AVX2: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL.
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/panel_avx2.h"
+
+// Accessors of the form's signature for panel block `w`.
+#define FORM_CODES(name, expression)                                                                                   \
+    CPU_INLINE __m256i name##_codes(const void *block, int sub, int g, int rows) {                                     \
+        const panel_##name *w = block;                                                                                 \
+        (void)sub;                                                                                                     \
+        return expression;                                                                                             \
+    }
+#define FORM_FLOATS(name, what, expression)                                                                            \
+    CPU_INLINE __m256 name##_##what(const void *block, int sub, int half, int rows) {                                  \
+        const panel_##name *w = block;                                                                                 \
+        (void)sub, (void)half;                                                                                         \
+        return expression;                                                                                             \
+    }
+
+FORM_CODES(q4_0, codes4(w->q, g, rows))
+FORM_FLOATS(q4_0, scale, load_f16(w->d + rows))
+static const panel_form q4_0_form = {sizeof(panel_q4_0), 1, 8, 3, false, false, q4_0_codes, q4_0_scale, NULL};
+PANEL_KERNELS(q4_0)
+
+FORM_CODES(q4_1, codes4(w->q, g, rows))
+FORM_FLOATS(q4_1, scale, load_f16(w->d + rows))
+FORM_FLOATS(q4_1, minimum, load_f16(w->m + rows))
+static const panel_form q4_1_form = {sizeof(panel_q4_1), 1, 8, -1, false, true, q4_1_codes, q4_1_scale, q4_1_minimum};
+PANEL_KERNELS(q4_1)
+
+FORM_CODES(q5_0, codes5(w->q, w->h, g, rows))
+FORM_FLOATS(q5_0, scale, load_f16(w->d + rows))
+static const panel_form q5_0_form = {sizeof(panel_q5_0), 1, 4, 4, false, false, q5_0_codes, q5_0_scale, NULL};
+PANEL_KERNELS(q5_0)
+
+FORM_CODES(q5_1, codes5(w->q, w->h, g, rows))
+FORM_FLOATS(q5_1, scale, load_f16(w->d + rows))
+FORM_FLOATS(q5_1, minimum, load_f16(w->m + rows))
+static const panel_form q5_1_form = {sizeof(panel_q5_1), 1, 4, -1, false, true, q5_1_codes, q5_1_scale, q5_1_minimum};
+PANEL_KERNELS(q5_1)
+
+FORM_CODES(q8_0, load_bytes(w->q + 64 * g + 4 * rows))
+FORM_FLOATS(q8_0, scale, load_f16(w->d + rows))
+static const panel_form q8_0_form = {sizeof(panel_q8_0), 1, 0, -1, false, false, q8_0_codes, q8_0_scale, NULL};
+PANEL_KERNELS(q8_0)
+
+FORM_CODES(iq4_nl, codes_iq4(w->q, g, rows))
+FORM_FLOATS(iq4_nl, scale, load_f16(w->d + rows))
+static const panel_form iq4_nl_form = {sizeof(panel_iq4_nl), 1, 0, -1, false, false, iq4_nl_codes, iq4_nl_scale, NULL};
+PANEL_KERNELS(iq4_nl)
+
+static int32_t sum_lanes(__m256i v) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1));
+    return _mm_cvtsi128_si32(s);
+}
+static uint32_t max_lanes(__m256i v) {
+    __m128i s = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0xB1));
+    return (uint32_t)_mm_cvtsi128_si32(s);
+}
+
+// Magnitudes compare like integers, NaN and Inf above all numbers.
+void cpu_quantize_avx2(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride) {
+    const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (int32_t b = 0; b < n_blocks; b++, x += 32, out += stride) {
+        __m256 v[4];
+        __m256i q[4], top = _mm256_setzero_si256();
+        for (int i = 0; i < 4; i++) {
+            v[i] = _mm256_loadu_ps(x + 8 * i);
+            top = _mm256_max_epi32(top, _mm256_and_si256(_mm256_castps_si256(v[i]), magnitude));
+        }
+        const uint32_t bits = max_lanes(top);
+        const float largest = wtl_f32_from_bits(bits);
+        const bool finite = bits < 0x7F800000u, used = finite && largest >= CPU_ACT_TINY;
+        const __m256 inverse = _mm256_set1_ps(used ? 127.0f / largest : 0.0f);
+        for (int i = 0; i < 4; i++) { // 0 * Inf is no integer
+            q[i] = used ? _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse)) : _mm256_setzero_si256();
+        }
+        const __m256i words = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+        _mm256_storeu_si256((__m256i *)(void *)out->q, _mm256_permutevar8x32_epi32(words, order)); // packs works per half
+        const int32_t low = sum_lanes(_mm256_add_epi32(q[0], q[1]));
+        const int32_t sum = low + sum_lanes(_mm256_add_epi32(q[2], q[3]));
+        out->d = used ? largest / 127.0f : finite ? 0.0f : wtl_f32_from_bits(0x7FC00000u);
+        out->s = out->d * (float)sum;
+        out->neg = -sum;
+        out->neg_low = -low;
+    }
+}

@@ -1,0 +1,194 @@
+// The AVX2 micro-kernel: 16 or 8 rows of a panel times up to four columns, without dot-product instructions.
+//
+// Included by the matmul_*_avx2.c files only; forms and order of arithmetic as in panel_avx512vnni.h. vpmaddubsw adds two
+// products in 16 bits: codes of up to six bits cannot overflow it, and sums of several such results are widened once
+// (merge). Eight-bit codes are made signed and multiplied as |w| * (a with w's sign): at most 2 * 128 * 127.
+// Sixteen registers hold four columns of eight rows, so a tile of up to eight columns takes two passes.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef WTL_KERNELS_CPU_PANEL_AVX2_H
+#define WTL_KERNELS_CPU_PANEL_AVX2_H
+
+#include <immintrin.h>
+
+#include "kernels/cpu/cpu_panel.h"
+
+typedef struct panel_form {
+    size_t block_bytes;
+    int subs;       // blocks of 32 per panel block
+    int merge;      // groups whose products are summed in 16 bits; 0: eight-bit codes, biased by 128
+    int zero_shift; // codes are biased by 1 << zero_shift; -1: not biased (or made signed)
+    bool split;     // scales per 16 weights instead of 32
+    bool has_min;
+    // `rows` is 0 or 8: the first of the eight rows. half: which 16 of the 32 weights, for split types.
+    __m256i (*codes)(const void *block, int sub, int group, int rows);
+    __m256 (*scale)(const void *block, int sub, int half, int rows);
+    __m256 (*minimum)(const void *block, int sub, int half, int rows);
+} panel_form;
+
+CPU_INLINE __m256i load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+CPU_INLINE __m256 load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+CPU_INLINE __m256 load_u8(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+CPU_INLINE __m256 load_s8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+
+// Codes of group g of eight rows; see cpu_panel.h.
+CPU_INLINE __m256i codes4(const uint8_t *q, int g, int rows) {
+    __m256i b = load_bytes(q + 64 * (g & 3) + 4 * rows);
+    return _mm256_and_si256(g < 4 ? b : _mm256_srli_epi16(b, 4), _mm256_set1_epi8(15));
+}
+CPU_INLINE __m256i merge_bits(__m256i q, const uint8_t *h, int from, int to, int bits) {
+    __m256i b = load_bytes(h);
+    if (from < to) b = _mm256_slli_epi16(b, to - from);
+    if (from > to) b = _mm256_srli_epi16(b, from - to);
+    return _mm256_or_si256(q, _mm256_and_si256(b, _mm256_set1_epi8((char)bits)));
+}
+CPU_INLINE __m256i codes5(const uint8_t *q, const uint8_t *h, int g, int rows) {
+    return merge_bits(codes4(q, g, rows), h + 4 * rows, g, 4, 0x10);
+}
+CPU_INLINE __m256i codes6(const uint8_t *q, const uint8_t *h, int g, int rows) {
+    return merge_bits(codes4(q, g, rows), h + 64 * (g >> 2) + 4 * rows, 2 * (g & 3), 4, 0x30);
+}
+CPU_INLINE __m256i codes2(const uint8_t *q, int g, int rows) {
+    __m256i b = load_bytes(q + 64 * (g >> 2) + 4 * rows);
+    return _mm256_and_si256(_mm256_srli_epi16(b, 2 * (g & 3)), _mm256_set1_epi8(3));
+}
+CPU_INLINE __m256i codes3(const uint8_t *q, const uint8_t *h, int g, int rows) {
+    return merge_bits(codes2(q, g, rows), h + 4 * rows, g, 2, 4);
+}
+CPU_INLINE __m256i codes_iq4(const uint8_t *q, int g, int rows) {
+    static const uint8_t values[16] = {CPU_IQ4_BIASED};
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)values));
+    return _mm256_shuffle_epi8(table, codes4(q, g, rows));
+}
+
+CPU_INLINE __m256i start(const panel_form form, int32_t neg) {
+    if (form.zero_shift < 0) return _mm256_setzero_si256();
+    return _mm256_slli_epi32(_mm256_set1_epi32(neg), form.zero_shift);
+}
+CPU_INLINE __m256i widen(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
+
+// dot[c] += codes * activations over groups first..first + n - 1.
+CPU_INLINE void panel_dot(const panel_form form, const int nc, const uint8_t *w, int s, int rows, const int first, const int n,
+                          const cpu_act *x, __m256i *dot) {
+    __m256i sums[4];
+    CPU_UNROLL
+    for (int g = first; g < first + n; g++) {
+        const __m256i q = form.codes(w, s, g, rows);
+        const __m256i value = _mm256_xor_si256(q, _mm256_set1_epi8((char)0x80)), magnitude = _mm256_abs_epi8(value);
+        CPU_UNROLL
+        for (int c = 0; c < nc; c++) {
+            const __m256i a = _mm256_set1_epi32(x[c].q4[g]);
+            if (form.merge == 0) {
+                dot[c] = _mm256_add_epi32(dot[c], widen(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(a, value))));
+                continue;
+            }
+            const int place = (g - first) % form.merge;
+            const __m256i products = _mm256_maddubs_epi16(q, a);
+            sums[c] = place == 0 ? products : _mm256_add_epi16(sums[c], products);
+            if (place == form.merge - 1 || g == first + n - 1) dot[c] = _mm256_add_epi32(dot[c], widen(sums[c]));
+        }
+    }
+}
+
+CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const int half, int rows,
+                            const cpu_act *x, const __m256i *dot, __m256 *f) {
+    const __m256 d = form.scale(w, s, half, rows);
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) {
+        f[c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[c]), _mm256_mul_ps(d, _mm256_set1_ps(x[c].d)), f[c]);
+    }
+    if (!form.has_min) return;
+    const __m256 m = form.minimum(w, s, half, rows);
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) {
+        const int32_t neg = half ? x[c].neg - x[c].neg_low : x[c].neg_low;
+        f[c] = _mm256_fmadd_ps(m, _mm256_set1_ps(form.split ? x[c].d * (float)-neg : x[c].s), f[c]);
+    }
+}
+
+// One block of 32 weights of eight rows times nc columns.
+CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, int s, int rows, const cpu_act *x, __m256 *f) {
+    __m256i dot[4];
+    if (!form.split) {
+        CPU_UNROLL
+        for (int c = 0; c < nc; c++) dot[c] = start(form, x[c].neg);
+        panel_dot(form, nc, w, s, rows, 0, 8, x, dot);
+        panel_scale(form, nc, w, s, 0, rows, x, dot, f);
+        return;
+    }
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) dot[c] = start(form, x[c].neg_low);
+    panel_dot(form, nc, w, s, rows, 0, 4, x, dot);
+    panel_scale(form, nc, w, s, 0, rows, x, dot, f);
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) dot[c] = start(form, x[c].neg - x[c].neg_low);
+    panel_dot(form, nc, w, s, rows, 4, 4, x, dot);
+    panel_scale(form, nc, w, s, 1, rows, x, dot, f);
+}
+
+// Eight rows of one column; lanes past the matrix are neither read nor written.
+CPU_INLINE void panel_store(const cpu_panel_args *a, float *out, int rows, __m256 v) {
+    const __m256i lane = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(rows));
+    const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(a->n_rows), lane);
+    if (a->bias) v = _mm256_add_ps(v, _mm256_maskload_ps(a->bias + rows, mask));
+    if (a->accumulate) v = _mm256_add_ps(_mm256_maskload_ps(out + rows, mask), v);
+    _mm256_maskstore_ps(out + rows, mask, v);
+}
+
+// How far ahead decode prefetches: about 4 KiB, more than the hardware does across a page.
+#define PANEL_PREFETCH_BYTES 4096
+
+// n_eights groups of eight rows starting at row `rows`, columns first..first + nc - 1 of a tile of `tile` columns.
+CPU_INLINE void panel_pass(const panel_form form, const int tile, const int first, const int nc, const int rows,
+                           const int n_eights, const cpu_panel_args *a) {
+    __m256 f[2][4];
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) f[0][c] = f[1][c] = _mm256_setzero_ps();
+    const uint8_t *w = a->panel;
+    const cpu_act *x = a->act + first;
+    const size_t sub_bytes = form.block_bytes / (size_t)form.subs;
+    for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
+        for (int s = 0; s < form.subs; s++, x += tile) {
+            if (tile <= 2) {
+                for (size_t i = 0; i < sub_bytes; i += 64) {
+                    _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + (size_t)s * sub_bytes + i, _MM_HINT_T0);
+                }
+            }
+            panel_sub(form, nc, w, s, rows, x, f[0]);
+            if (n_eights == 2) panel_sub(form, nc, w, s, rows + 8, x, f[1]);
+        }
+    }
+    CPU_UNROLL
+    for (int c = 0; c < nc; c++) {
+        float *out = a->out + (ptrdiff_t)(first + c) * a->out_stride;
+        panel_store(a, out, rows, f[0][c]);
+        if (n_eights == 2) panel_store(a, out, rows + 8, f[1][c]);
+    }
+}
+
+CPU_INLINE void panel_run(const panel_form form, const int tile, const cpu_panel_args *a) {
+    if (tile <= 2) {
+        panel_pass(form, tile, 0, tile, 0, 2, a);
+        return;
+    }
+    const int left = tile > 4 ? tile - tile / 2 : tile;
+    panel_pass(form, tile, 0, left, 0, 1, a);
+    panel_pass(form, tile, 0, left, 8, 1, a);
+    if (tile > 4) {
+        panel_pass(form, tile, left, tile - left, 0, 1, a);
+        panel_pass(form, tile, left, tile - left, 8, 1, a);
+    }
+}
+
+// Instances for 1..8 columns and their table.
+#define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, nc, a); }
+#define PANEL_KERNELS(name)                                                                                            \
+    PANEL_COLUMN(name, 1) PANEL_COLUMN(name, 2) PANEL_COLUMN(name, 3) PANEL_COLUMN(name, 4)                            \
+    PANEL_COLUMN(name, 5) PANEL_COLUMN(name, 6) PANEL_COLUMN(name, 7) PANEL_COLUMN(name, 8)                            \
+    const cpu_panel_kernels cpu_matmul_##name##_avx2 = {                                                               \
+        {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
+
+#endif

@@ -1,0 +1,120 @@
+// kv_write and attention of every target over the cases of cases.h, against the definition and against ref.
+// SPDX-License-Identifier: Apache-2.0
+#include "attention_oracle.h"
+
+namespace checker {
+namespace {
+
+constexpr uint32_t kSeed = 9000;
+
+std::string words(const AttentionCase &c) {
+    std::ostringstream s;
+    s << (c.dtype == WTL_DTYPE_F16 ? "f16" : "f32") << ", " << c.n_heads_kv << " kv heads x " << c.group << ", head_dim "
+      << c.head_dim << ", window " << c.window << ", " << name_of(c.fill) << ", spans";
+    for (Span span : c.spans) s << " " << span.cached << "+" << span.fresh;
+    s << ", seed " << kSeed;
+    return s.str();
+}
+
+std::vector<Sequence> sequences_of(const AttentionCase &c) {
+    std::vector<Sequence> sequences;
+    for (size_t i = 0; i < c.spans.size(); i++)
+        sequences.push_back(random_sequence(c, kSeed + (uint32_t)i, c.spans[i].cached + c.spans[i].fresh));
+    return sequences;
+}
+
+// Everything cached is written in pieces of at most 64 rows, then one step writes and attends the fresh rows.
+Host run(Rig &rig, const AttentionCase &c, const std::vector<Sequence> &sequences) {
+    KvBench bench(rig, c, sequences, kSeed);
+    std::vector<StepRows> last;
+    for (int i = 0; i < (int)c.spans.size(); i++) {
+        for (int at = 0; at < c.spans[i].cached; at += 64) bench.write({{i, at, std::min(64, c.spans[i].cached - at)}});
+        last.push_back({i, c.spans[i].cached, c.spans[i].fresh});
+    }
+    bench.write(last);
+    Host out = bench.attend(last);
+    rig.check_memory();
+    rig.forget();
+    return out;
+}
+
+class Attention : public testing::TestWithParam<Target> {};
+
+TEST_P(Attention, EveryCaseMatchesTheDefinition) {
+    Rig rig(GetParam());
+    CHECKER_RIG(rig);
+    for (const AttentionCase &c : attention_cases()) {
+        SCOPED_TRACE(words(c));
+        std::vector<Sequence> sequences = sequences_of(c);
+        Host want(0, c.n_heads_kv * c.group * c.head_dim);
+        std::vector<double> bound;
+        for (size_t i = 0; i < sequences.size(); i++)
+            for (int p = c.spans[i].cached; p < sequences[i].length(); p++)
+                attend_by_definition(c, sequences[i], p, 1.0f / std::sqrt((float)c.head_dim), want, bound);
+        ASSERT_TRUE(within(run(rig, c, sequences), want, bound));
+    }
+}
+
+// A row that sees only itself gives back its own v as the cache holds it: rounding to f16 and saturation, bit for bit.
+TEST_P(Attention, CacheRoundsToNearestEvenAndSaturates) {
+    Rig rig(GetParam());
+    CHECKER_RIG(rig);
+    for (wtl_dtype dtype : {WTL_DTYPE_F16, WTL_DTYPE_F32}) {
+        AttentionCase c = {2, 2, 64, dtype, 1, {{0, 40}}};
+        std::vector<Sequence> sequences = sequences_of(c);
+        Host &v = sequences[0].v;
+        std::mt19937 random(kSeed);
+        for (size_t i = 0; i < v.v.size(); i++) {
+            uint16_t h = (uint16_t)(random() & 0xFBFF); // finite, any sign and exponent
+            if ((h & 0x7C00) == 0x7C00) h = (uint16_t)(h & 0x83FF);
+            float low = wtl_f32_from_f16(h);
+            switch (i % 4) {
+            case 0: v.v[i] = (low + wtl_f32_from_f16((uint16_t)(h + ((h & 0x7FFF) < 0x7BFF)))) / 2; break; // ties
+            case 1: v.v[i] = low; break;
+            case 2: v.v[i] = v.v[i] * 1e5f; break; // beyond 65504
+            default: break;
+            }
+        }
+        Host want(40, 2 * 2 * 64);
+        for (int p = 0; p < 40; p++)
+            for (int i = 0; i < want.cols; i++) want.at(p, i) = stored(dtype, v.at(p, i / 128 * 64 + i % 64)) + 0.0f;
+        Host got = run(rig, c, sequences);
+        for (float &x : got.v) x += 0.0f; // the sign of zero is lost in a sum that starts at zero
+        EXPECT_TRUE(same_bits(got, want)) << (dtype == WTL_DTYPE_F16 ? "f16" : "f32");
+    }
+}
+
+// NaN or Inf in one row's q, k or v reaches the rows that may see it and no other.
+TEST_P(Attention, PoisonStaysWithItsReaders) {
+    Rig rig(GetParam());
+    CHECKER_RIG(rig);
+    AttentionCase c = {2, 2, 64, WTL_DTYPE_F32, 0, {{0, 40}, {20, 3}}};
+    std::vector<Sequence> sequences = sequences_of(c);
+    Host clean = run(rig, c, sequences);
+    for (float poison : {NAN, HUGE_VALF, -HUGE_VALF}) {
+        for (int what = 0; what < 3; what++) {
+            for (int victim : {0, 17, 39}) {
+                SCOPED_TRACE(testing::Message() << poison << " in " << "qkv"[what] << " of row " << victim);
+                std::vector<Sequence> bad = sequences;
+                (what == 0 ? bad[0].q : what == 1 ? bad[0].k : bad[0].v).at(victim, 5) = poison;
+                Host got = run(rig, c, bad);
+                int end = what == 0 ? victim + 1 : 40; // later rows of the sequence see k and v
+                bool seen = false;
+                for (int r = victim; r < end; r++)
+                    for (int i = 0; i < got.cols; i++) {
+                        seen |= r == victim && !std::isfinite(got.at(r, i));
+                        got.at(r, i) = clean.at(r, i);
+                    }
+                bool limit = what == 1 && std::isinf(poison); // a score of -Inf is a weight of 0
+                EXPECT_TRUE(seen || limit) << "the poisoned row came out finite";
+                EXPECT_TRUE(same_bits(got, clean)) << "rows that cannot see it changed";
+            }
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, Attention, testing::ValuesIn(targets()),
+                         [](const auto &info) { return info.param.name(); });
+
+} // namespace
+} // namespace checker
