@@ -111,7 +111,6 @@ bool cli_put(const char *bytes, size_t len);                                // f
 bool cli_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool cli_flush(void);
 bool cli_put_json(const json_t *value);                                     // one line; reals with 15 digits
-bool cli_reader_left(void);                                                 // output failed because the pipe was closed
 // Flushes. code, or CLI_FAILED with a message when output was lost for another reason than a reader that left.
 int cli_finish(int code);
 

@@ -154,10 +154,8 @@ bool cli_put_json(const json_t *value) {
     return cli_put("\n", 1);
 }
 
-bool cli_reader_left(void) { return output_errno == EPIPE; }
-
 int cli_finish(int code) {
     cli_flush();
-    if (output_errno == 0 || cli_reader_left()) return code;
+    if (output_errno == 0 || output_errno == EPIPE) return code; // a reader that left wanted no more
     return cli_fail("standard output cannot be written: %s", strerror(output_errno));
 }

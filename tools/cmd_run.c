@@ -184,7 +184,7 @@ static int decode(run *r, wtl_error *err) {
     int64_t limit = r->options.n_predict;
     if (limit == 0) return end_reply(r, "length");
     for (;;) {
-        if (cli_interrupted() || cli_reader_left()) return end_reply(r, "interrupted");
+        if (cli_interrupted() || !cli_flush()) return end_reply(r, "interrupted"); // or nobody takes the text
         int32_t token;
         if (wtl_sampler_next(r->sampler, wtl_session_logits(r->session, 0), &token, err) != WTL_OK) return cli_fail("%s", err->message);
         bool ends = !r->options.ignore_eos && wtl_token_is_end(vocab, token);
@@ -229,8 +229,7 @@ static int finish(run *r) {
     } else {
         if (r->options.no_stream) cli_put(report->text, report->text_len);
         if (report->text_len == 0 || report->text[report->text_len - 1] != '\n') cli_put("\n", 1);
-        cli_flush();
-        if (!cli_reader_left()) run_report_summary(report);
+        if (cli_flush()) run_report_summary(report);
     }
     return cli_interrupted() ? CLI_INTERRUPTED : CLI_OK;
 }

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 build=${BUILD_DIR:-build}
-question=${1:-"What is a kilowatt-hour? Answer in two sentences."}
+question=${1:-"Why is the sky blue? Answer in one sentence."}
 
 echo "wattle quickstart: build in $build/, the model goes to ${XDG_CACHE_HOME:-$HOME/.cache}/wattle (98 MB)"
 bash tools/install_packages.sh cmake gcc libc6-dev make pkg-config libpcre2-dev libutf8proc-dev libjansson-dev libhwloc-dev \

@@ -182,8 +182,11 @@ TEST_P(Invariance, ThirtyTwoSequencesMixedAndAloneGiveTheSameBits) {
 std::string case_name(const testing::TestParamInfo<Invariance::ParamType> &info) {
     return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param) + "_" + wtl_dtype_get(std::get<2>(info.param))->name;
 }
+INSTANTIATE_TEST_SUITE_P(Scalar, Invariance,
+                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("scalar"), testing::Values(WTL_DTYPE_Q4_1)),
+                         case_name);
 INSTANTIATE_TEST_SUITE_P(Models, Invariance,
-                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("scalar", "avx2", "avx512vnni"),
+                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("avx2", "avx512vnni"),
                                           testing::Values(WTL_DTYPE_Q4_1, WTL_DTYPE_Q8_0, WTL_DTYPE_Q5_0, WTL_DTYPE_Q4_K, WTL_DTYPE_Q6_K,
                                                           WTL_DTYPE_F16)),
                          case_name);
@@ -191,7 +194,7 @@ INSTANTIATE_TEST_SUITE_P(Models, Invariance,
 // Every weight type on both backends: the quantised int8 path stays near the double oracle.
 TEST(Session, AllWeightTypesRunOnBothBackendsAndAgree) {
     std::mt19937 rng(3);
-    Tokens tokens = random_tokens(rng, 40);
+    Tokens tokens = random_tokens(rng, 30);
     for (wtl_dtype type : {WTL_DTYPE_F32, WTL_DTYPE_F16, WTL_DTYPE_BF16, WTL_DTYPE_Q4_0, WTL_DTYPE_Q4_1, WTL_DTYPE_Q5_0, WTL_DTYPE_Q5_1,
                            WTL_DTYPE_Q8_0, WTL_DTYPE_Q2_K, WTL_DTYPE_Q3_K, WTL_DTYPE_Q4_K, WTL_DTYPE_Q5_K, WTL_DTYPE_Q6_K,
                            WTL_DTYPE_IQ4_NL, WTL_DTYPE_IQ4_XS}) {
@@ -309,11 +312,8 @@ TEST(Session, WorkCountsWhatWasDone) {
     EXPECT_EQ(w.kv_positions, 31u + 24 + 24);
 }
 
-int64_t allocations_left = -1, allocations_seen;
-bool limited(void *, size_t) {
-    allocations_seen++;
-    return allocations_left < 0 || allocations_left-- > 0;
-}
+int64_t refuse_at = -1, allocations_seen; // the allocation that fails, -1: none
+bool limited(void *, size_t) { return allocations_seen++ != refuse_at; }
 
 TEST(Session, DecodeAllocatesNothing) {
     TinyOptions o;
@@ -323,7 +323,7 @@ TEST(Session, DecodeAllocatesNothing) {
     Session session(engine, options(2, 64));
     int a = session.open(), b = session.open();
     wtl_alloc_set_hook(limited, nullptr);
-    allocations_left = -1;
+    refuse_at = -1;
     allocations_seen = 0;
     Tokens prompt(70, 5);
     EXPECT_EQ(wtl_session_prefill(session.s, a, prompt.data(), prompt.size(), nullptr, nullptr, nullptr), WTL_OK);
@@ -347,7 +347,8 @@ void fail_every_allocation(const char *path, const char *backend, wtl_dtype type
         wtl_engine *engine = nullptr;
         wtl_session *session = nullptr;
         wtl_error err = {};
-        allocations_left = n;
+        refuse_at = n;
+        allocations_seen = 0;
         wtl_alloc_set_hook(limited, nullptr);
         wtl_engine_options eo = {};
         eo.model_path = path;
@@ -364,12 +365,16 @@ void fail_every_allocation(const char *path, const char *backend, wtl_dtype type
         wtl_alloc_set_hook(nullptr, nullptr);
         wtl_session_close(&session);
         wtl_engine_close(&engine);
-        if (!status) break;
+        if (allocations_seen <= n) { // the run has no n-th allocation: all have been tried
+            EXPECT_EQ(status, WTL_OK) << err.message;
+            break;
+        }
+        if (!status) continue; // something optional was refused, such as compiled patterns
         ASSERT_EQ(status, WTL_ERR_NO_MEMORY) << "allocation " << n << ": " << err.message;
         ASSERT_NE(err.message[0], '\0');
         ASSERT_LT(n, 5000);
     }
-    EXPECT_GT(n, 20);
+    EXPECT_GT(n, 50);
 }
 
 TEST(Session, EveryFailedAllocationIsACleanRefusal) {
