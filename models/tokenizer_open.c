@@ -231,9 +231,9 @@ static wtl_status open_pretokenizer(wtl_tokenizer *t, const gguf_file *file, wtl
     const pretokenizer_spec *spec = pretokenizer_find(name);
     if (spec) return pretokenizer_open(spec, true, &t->pre, err);
     char known[1024];
-    pretokenizer_names(known, sizeof known);
-    return wtl_fail(err, WTL_ERR_UNSUPPORTED, "%s: unknown pre-tokenizer \"%.*s\"; known are %s", gguf_path(file),
-                    (int)(name.len < 64 ? name.len : 64), name.s, known);
+    pretokenizer_names(true, known, sizeof known);
+    return wtl_fail(err, WTL_ERR_UNSUPPORTED, "%s: unknown pre-tokenizer \"%.*s\"; known are %s and others that work like these",
+                    gguf_path(file), (int)(name.len < 64 ? name.len : 64), name.s, known);
 }
 
 static wtl_status read_model(wtl_tokenizer *t, const gguf_file *file, wtl_error *err) {

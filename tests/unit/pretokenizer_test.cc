@@ -45,7 +45,7 @@ struct Pre {
 
 std::vector<std::string> Names() {
     std::string all(8192, '\0');
-    all.resize(pretokenizer_names(&all[0], all.size()));
+    all.resize(pretokenizer_names(false, &all[0], all.size()));
     std::vector<std::string> names;
     for (size_t at = 0, end; at < all.size(); at = end + 2) {
         end = std::min(all.find(", ", at), all.size());
