@@ -134,6 +134,7 @@ typedef struct wtl_backend_ops {
     size_t (*kv_layer_bytes)(const wtl_kv_shape *shape);
 
     // -- streams; different streams may run on different threads at once, one stream on one thread at a time --
+    size_t (*stream_bytes)(wtl_backend *be, const wtl_stream_limits *limits); // scratch that stream_open will take
     wtl_status (*stream_open)(wtl_backend *be, const wtl_stream_limits *limits, wtl_stream **out, wtl_error *err);
     void (*stream_close)(wtl_stream *s); // accepts NULL
     wtl_status (*sync)(wtl_stream *s, wtl_error *err); // waits; first failure since the last sync
@@ -168,6 +169,7 @@ typedef struct wtl_backend_ops {
 
 struct wtl_backend {
     const wtl_backend_ops *ops;
+    int32_t n_threads; // host threads that ops run on
 };
 struct wtl_stream {
     const wtl_backend_ops *ops;

@@ -1,6 +1,6 @@
 // A model: its configuration, its weights bound to a backend, and the forward pass of its architecture.
 //
-// An architecture is a pair {bind, forward} in models/registry.c. bind finds and prepares the tensors; forward turns one
+// An architecture is a set {config, bind, forward} in models/registry.c. bind finds and prepares the tensors; forward turns one
 // step (a batch of tokens of many sequences over a paged KV cache) into logits, by enqueueing backend ops only.
 // A model is immutable once loaded; scratch for activations belongs to the caller (wtl_acts), one per session.
 // SPDX-License-Identifier: Apache-2.0
@@ -28,7 +28,8 @@ typedef struct wtl_model_config {
     int32_t window;             // 0: none; else layers with layer_is_local see only this many positions
     int32_t window_pattern;     // every window_pattern-th layer is global, the others local; 0: all global
     wtl_act act;
-    float embed_scale;
+    float embed_scale; // multiplies token embeddings
+    float attn_scale;  // multiplies q.k
 } wtl_model_config;
 
 // Reads the configuration. UNSUPPORTED names an unknown architecture and lists those that are known; FORMAT names the key.
@@ -55,12 +56,7 @@ typedef struct wtl_kv_group_info {
 typedef struct wtl_model wtl_model;
 typedef struct wtl_step wtl_step;
 
-typedef struct wtl_arch {
-    const char *name;
-    wtl_status (*config)(const gguf_file *file, wtl_model_config *config, wtl_error *err); // the keys only it has
-    wtl_status (*bind)(wtl_model *model, const gguf_file *file, wtl_error *err);
-    void (*forward)(const wtl_model *model, wtl_stream *s, const wtl_step *step);
-} wtl_arch;
+typedef struct wtl_arch wtl_arch; // {config, bind, forward}, see arch.h
 
 struct wtl_model {
     const wtl_arch *arch;
@@ -75,8 +71,12 @@ struct wtl_model {
     uint64_t weight_bytes;    // all prepared weights
     uint64_t step_bytes;      // weights that a step reads once, without the output head
     uint64_t row_macs;        // multiply-adds of matrices per row, without the head
-    uint64_t head_bytes, head_macs; // the head: bytes per step with logits, multiply-adds per row of logits
+    uint64_t tail_bytes, tail_macs; // the part of those behind the last attention: only rows with logits go there
+    uint64_t head_bytes, head_macs; // the output head: bytes per step with logits, multiply-adds per row of logits
 };
+
+// Runs one step: enqueues the architecture's forward pass on s. Results: step->acts.logits.
+void model_forward(const wtl_model *model, wtl_stream *s, const wtl_step *step);
 
 // Binds every tensor and gives mapped pages back as they are copied. The file must stay open while model lives when
 // model_borrows_file() says so. On failure nothing is left.
@@ -88,7 +88,7 @@ bool model_borrows_file(const wtl_model *model);
 typedef struct wtl_acts {
     wtl_mat x, h, q, k, v, attn, gate, up, out; // [max_rows, width]
     wtl_mat rope_global, rope_local;            // [max_rows, n_rot]
-    wtl_mat x_out, h_out, logits;               // [max_logits, width]
+    wtl_mat x_out, attn_out, logits;            // [max_logits, width]: the rows whose logits are wanted
 } wtl_acts;
 
 // Bytes for those matrices; with base not NULL also places them there. False when the size overflows.
@@ -106,9 +106,31 @@ struct wtl_step {
     wtl_acts acts;           // logits end up in acts.logits [n_logits, n_vocab]
 };
 
-// Helpers of forward passes.
+// ---- Helpers of bind (models/model.c) ----
+// Prepares the tensor "blk.<layer>.<name>" (layer < 0: "<name>") as a [rows, cols] matrix or as a vector of cols. An absent
+// tensor is an error that names it, or leaves *out NULL when optional. Counts into n_params and weight_bytes.
+typedef struct model_binder {
+    wtl_model *model;
+    const gguf_file *file;
+    wtl_error *err;
+    wtl_status status; // first failure; later calls do nothing
+} model_binder;
+void bind_matrix(model_binder *b, int32_t layer, const char *name, int32_t rows, int32_t cols, wtl_weight **out);
+void bind_vector(model_binder *b, int32_t layer, const char *name, int32_t n, bool optional, wtl_weight **out);
+// token_embd, output_norm and output (tied to token_embd when absent).
+void bind_embeddings(model_binder *b);
+
+// ---- Helpers of forward passes (models/forward.c) ----
 wtl_kv model_layer_kv(const wtl_step *step, const wtl_layer *layer);
 wtl_mat model_rows(wtl_mat m, int32_t rows); // the first rows of m
+// x of heads side by side [n, heads * dim] seen as [n * heads, dim]; x must be dense.
+wtl_mat model_heads(wtl_mat x, int32_t n_heads, int32_t head_dim);
+// out = x w^T + bias, or out += x w^T + bias.
+void model_matmul(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
+void model_matmul_add(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
+
+// Narrows x and attn to the rows whose logits are wanted: copies them to acts.x_out and acts.attn_out and points there.
+void model_keep_output_rows(wtl_stream *s, const wtl_step *step, wtl_mat *x, wtl_mat *attn);
 
 #ifdef __cplusplus
 }

@@ -204,6 +204,7 @@ typedef struct wtl_file_info { // strings borrowed; 0 or "" where the file does 
     uint64_t kv_bytes_per_token; // f16, all layers (window layers stop growing at the window)
     uint32_t n_layers, n_embd, n_ff, n_heads, n_heads_kv, head_dim, n_ctx_train, n_vocab, window, n_window_layers;
     const char *vocab_model, *vocab_pre;
+    const char *obstacle; // why wtl_engine_open would refuse the file, a sentence; "" when nothing is known against it
 } wtl_file_info;
 
 typedef struct wtl_tensor_info {

@@ -52,6 +52,11 @@ static bool plan_scratch(cpu_stream *s, int32_t n_threads) {
            wtl_add_size(s->scratch_bytes, s->attend_bytes, &s->scratch_bytes);
 }
 
+static size_t stream_bytes(wtl_backend *be, const wtl_stream_limits *limits) {
+    cpu_stream sizes = {.limits = *limits};
+    return plan_scratch(&sizes, be->n_threads) ? sizes.scratch_bytes : SIZE_MAX;
+}
+
 static wtl_status stream_open(wtl_backend *be, const wtl_stream_limits *limits, wtl_stream **out, wtl_error *err) {
     if (limits->max_rows < 0 || limits->max_cols < 0 || limits->max_heads < 0 || limits->max_head_dim < 0 ||
         limits->max_kv_len < 0) {
@@ -97,6 +102,7 @@ static const wtl_backend_ops cpu_ops = {
     .weight_prepare = cpu_weight_prepare,
     .weight_free = cpu_weight_free,
     .kv_layer_bytes = cpu_kv_layer_bytes,
+    .stream_bytes = stream_bytes,
     .stream_open = stream_open,
     .stream_close = stream_close,
     .sync = stream_sync,
@@ -143,7 +149,7 @@ wtl_status cpu_backend_open(const wtl_backend_options *options, wtl_backend **ou
 #endif
     be->vec = vec_table(isa);
     be->matmul = cpu_matmul_table(isa);
-    const int32_t n = pool_threads(be->pool);
+    const int32_t n = be->base.n_threads = pool_threads(be->pool);
     snprintf(be->description, sizeof be->description, "cpu %s, %d thread%s", cpu_isa_name(isa), n, n == 1 ? "" : "s");
     *out = &be->base;
     return WTL_OK;

@@ -84,6 +84,13 @@ static void ref_stream_close(wtl_stream *s) {
     wtl_free(s);
 }
 
+static size_t ref_stream_bytes(wtl_backend *be, const wtl_stream_limits *limits) {
+    (void)be;
+    size_t cols = (size_t)limits->max_cols, head_dim = (size_t)limits->max_head_dim;
+    return cols * sizeof(float) + (cols > head_dim ? cols : head_dim) * sizeof(double) +
+           (head_dim + (size_t)limits->max_kv_len) * sizeof(double);
+}
+
 static wtl_status ref_stream_open(wtl_backend *be, const wtl_stream_limits *limits, wtl_stream **out, wtl_error *err) {
     if (limits->max_rows < 0 || limits->max_cols < 0 || limits->max_head_dim < 0 || limits->max_kv_len < 0)
         return wtl_fail(err, WTL_ERR_INVALID, "ref backend: a limit of the stream is negative");
@@ -125,6 +132,7 @@ static const wtl_backend_ops ref_ops = {
     .weight_prepare = ref_weight_prepare,
     .weight_free = ref_weight_free,
     .kv_layer_bytes = ref_kv_layer_bytes,
+    .stream_bytes = ref_stream_bytes,
     .stream_open = ref_stream_open,
     .stream_close = ref_stream_close,
     .sync = ref_sync,
@@ -148,6 +156,7 @@ wtl_status ref_backend_open(const wtl_backend_options *options, wtl_backend **ou
     wtl_backend *be = wtl_calloc(1, sizeof *be);
     if (!be) return wtl_fail(err, WTL_ERR_NO_MEMORY, "ref backend: no memory");
     be->ops = &ref_ops;
+    be->n_threads = 1;
     *out = be;
     return WTL_OK;
 }

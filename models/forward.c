@@ -1,0 +1,75 @@
+// What all forward passes share: activation layout and small views, so that each family's file holds only its graph.
+// SPDX-License-Identifier: Apache-2.0
+#include "models/arch.h"
+#include "runtime/base/checked.h"
+
+// Places a [rows, cols] matrix at *offset bytes behind base and moves *offset on, 64-byte aligned.
+static bool place(void *base, size_t *offset, int32_t rows, int32_t cols, wtl_mat *out) {
+    size_t elements, bytes, start = *offset;
+    if (!wtl_mul_size((size_t)rows, (size_t)cols, &elements) || !wtl_mul_size(elements, sizeof(float), &bytes)) return false;
+    if (!wtl_add_size(start, bytes, offset) || !wtl_align_size(*offset, 64, offset)) return false;
+    if (out) *out = (wtl_mat){base ? (float *)((char *)base + start) : NULL, rows, cols, cols};
+    return true;
+}
+
+bool model_acts_layout(const wtl_model_config *c, int32_t max_rows, int32_t max_logits, void *base, wtl_acts *acts,
+                       size_t *bytes) {
+    wtl_acts a;
+    size_t offset = 0;
+    const int32_t q_width = c->n_heads * c->head_dim, kv_width = c->n_heads_kv * c->head_dim;
+    const struct {
+        int32_t rows, cols;
+        wtl_mat *mat;
+    } parts[] = {
+        {max_rows, c->n_embd, &a.x},       {max_rows, c->n_embd, &a.h},          {max_rows, q_width, &a.q},
+        {max_rows, kv_width, &a.k},        {max_rows, kv_width, &a.v},           {max_rows, q_width, &a.attn},
+        {max_rows, c->n_ff, &a.gate},      {max_rows, c->n_ff, &a.up},           {max_rows, c->n_embd, &a.out},
+        {max_rows, c->n_rot, &a.rope_global}, {max_rows, c->n_rot, &a.rope_local}, {max_logits, c->n_embd, &a.x_out},
+        {max_logits, q_width, &a.attn_out}, {max_logits, c->n_vocab, &a.logits},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!place(base, &offset, parts[i].rows, parts[i].cols, parts[i].mat)) return false;
+    if (acts) *acts = a;
+    *bytes = offset;
+    return true;
+}
+
+void model_forward(const wtl_model *model, wtl_stream *s, const wtl_step *step) { model->arch->forward(model, s, step); }
+
+wtl_kv model_layer_kv(const wtl_step *step, const wtl_layer *layer) {
+    wtl_kv kv = step->kv[layer->kv_group];
+    kv.layer_offset = (size_t)layer->kv_index * step->kv_layer_bytes;
+    return kv;
+}
+
+wtl_mat model_rows(wtl_mat m, int32_t rows) {
+    m.rows = rows;
+    return m;
+}
+
+wtl_mat model_heads(wtl_mat x, int32_t n_heads, int32_t head_dim) {
+    return (wtl_mat){x.data, x.rows * n_heads, head_dim, head_dim};
+}
+
+static void matmul_one(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out, bool accumulate) {
+    const wtl_matmul a = {.x = x, .n_parts = 1, .part = {{w, bias, out}}, .accumulate = accumulate};
+    s->ops->matmul(s, &a);
+}
+
+void model_matmul(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out) {
+    matmul_one(s, x, w, bias, out, false);
+}
+
+void model_matmul_add(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out) {
+    matmul_one(s, x, w, bias, out, true);
+}
+
+void model_keep_output_rows(wtl_stream *s, const wtl_step *step, wtl_mat *x, wtl_mat *attn) {
+    if (step->n_logits == step->rows.n_rows) return; // every row is wanted: out_rows is the identity
+    const wtl_mat x_out = model_rows(step->acts.x_out, step->n_logits);
+    const wtl_mat attn_out = model_rows(step->acts.attn_out, step->n_logits);
+    s->ops->gather_rows(s, *x, step->out_rows, x_out);
+    s->ops->gather_rows(s, *attn, step->out_rows, attn_out);
+    *x = x_out;
+    *attn = attn_out;
+}

@@ -1,0 +1,15 @@
+// Which architectures there are. A new family adds its file, one line here and one test.
+// SPDX-License-Identifier: Apache-2.0
+#include <string.h>
+
+#include "models/arch.h"
+
+static const wtl_arch *const arch_table[] = {&arch_llama, &arch_gemma3};
+
+const wtl_arch *arch_find(const char *name, size_t len) {
+    for (size_t i = 0; i < sizeof arch_table / sizeof *arch_table; i++)
+        if (strlen(arch_table[i]->name) == len && !memcmp(arch_table[i]->name, name, len)) return arch_table[i];
+    return NULL;
+}
+
+const char *arch_list(void) { return "llama, gemma3"; }

@@ -1,0 +1,86 @@
+// The engine: a model file opened, its vocabulary, its weights on a backend.
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/engine.h"
+
+#include <string.h>
+
+#include "runtime/base/alloc.h"
+#include "runtime/vocab.h"
+
+#define THREADS_MAX 1024
+
+const char *wtl_version(void) { return WTL_VERSION_TEXT; }
+
+static wtl_status open_backend(const wtl_engine_options *options, wtl_backend **out, wtl_error *err) {
+    const wtl_backend_options backend_options = {.n_threads = options->n_threads, .deterministic = options->deterministic};
+    const char *name = options->backend ? options->backend : "cpu";
+    if (options->n_threads < 0 || options->n_threads > THREADS_MAX)
+        return wtl_fail(err, WTL_ERR_INVALID, "n_threads is %d; allowed are 1 to %d, or 0 for the default", options->n_threads, THREADS_MAX);
+    if (!strcmp(name, "cpu")) return cpu_backend_open(&backend_options, out, err);
+    if (!strcmp(name, "ref")) return ref_backend_open(&backend_options, out, err);
+    return wtl_fail(err, WTL_ERR_INVALID, "there is no backend \"%.40s\"; there are cpu and ref", name);
+}
+
+static wtl_status copy_name(wtl_engine *e, wtl_error *err) {
+    gguf_str name = {"", 0};
+    wtl_status status = gguf_get_str(e->file, "general.name", &name, err);
+    if (status && status != WTL_ERR_NOT_FOUND) return status;
+    e->name = wtl_strndup(name.s, name.len);
+    return e->name ? WTL_OK : wtl_fail(err, WTL_ERR_NO_MEMORY, "%s: out of memory", gguf_path(e->file));
+}
+
+wtl_status wtl_engine_open(const wtl_engine_options *options, wtl_engine **out, wtl_error *err) {
+    *out = NULL;
+    if (!options || !options->model_path) return wtl_fail(err, WTL_ERR_INVALID, "model_path is not set");
+    wtl_model_config config;
+    wtl_engine *e = wtl_calloc(1, sizeof *e);
+    if (!e) return wtl_fail(err, WTL_ERR_NO_MEMORY, "%s: out of memory", options->model_path);
+    wtl_status status = gguf_open(options->model_path, &e->file, err);
+    if (!status) status = model_config_read(e->file, &config, err); // refuse what cannot run before any long work
+    if (!status) status = open_backend(options, &e->be, err);
+    if (!status) status = vocab_from_file(e->file, &e->vocab, err);
+    if (!status) status = copy_name(e, err);
+    if (!status) status = model_load(e->file, e->be, &e->model, err);
+    if (!status && wtl_vocab_describe(e->vocab).n_vocab > e->model->config.n_vocab)
+        status = wtl_fail(err, WTL_ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d", options->model_path,
+                          wtl_vocab_describe(e->vocab).n_vocab, e->model->config.n_vocab);
+    if (status) {
+        wtl_engine_close(&e);
+        return status;
+    }
+    e->file_bytes = gguf_file_bytes(e->file);
+    if (!model_borrows_file(e->model)) gguf_close(&e->file);
+    *out = e;
+    return WTL_OK;
+}
+
+void wtl_engine_close(wtl_engine **engine) {
+    if (!engine || !*engine) return;
+    wtl_engine *e = *engine;
+    model_close(&e->model);
+    wtl_vocab_close(&e->vocab);
+    if (e->be) e->be->ops->close(e->be);
+    gguf_close(&e->file);
+    wtl_free(e->name);
+    wtl_free(e);
+    *engine = NULL;
+}
+
+const wtl_vocab *wtl_engine_vocab(const wtl_engine *engine) { return engine->vocab; }
+
+wtl_engine_info wtl_engine_describe(const wtl_engine *e) {
+    const wtl_model_config *c = &e->model->config;
+    return (wtl_engine_info){
+        .arch = c->arch,
+        .name = e->name,
+        .backend = e->be->ops->describe(e->be),
+        .n_layers = c->n_layers,
+        .n_embd = c->n_embd,
+        .n_vocab = c->n_vocab,
+        .n_ctx_train = c->n_ctx_train,
+        .n_threads = e->be->n_threads,
+        .n_params = e->model->n_params,
+        .file_bytes = e->file_bytes,
+        .weight_bytes = e->model->weight_bytes,
+    };
+}

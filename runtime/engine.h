@@ -1,0 +1,19 @@
+// Inside of the runtime: what an engine holds. Immutable after wtl_engine_open.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef WTL_RUNTIME_ENGINE_H
+#define WTL_RUNTIME_ENGINE_H
+
+#include "models/gguf.h"
+#include "models/model.h"
+#include "runtime/wattle.h"
+
+struct wtl_engine {
+    gguf_file *file; // kept only while weights borrow from it
+    wtl_vocab *vocab;
+    wtl_backend *be;
+    wtl_model *model;
+    char *name; // general.name or ""
+    uint64_t file_bytes;
+};
+
+#endif

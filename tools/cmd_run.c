@@ -1,0 +1,261 @@
+// `wattle run`: one prompt, one reply. Text goes to standard output as it comes, the summary to standard error.
+// SPDX-License-Identifier: Apache-2.0
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "runtime/wattle.h"
+#include "telemetry/telemetry.h"
+#include "tools/cli.h"
+#include "tools/run_output.h"
+#include "tools/run_report.h"
+
+typedef struct run_options {
+    const char *model, *prompt, *file, *backend, *kv;
+    int64_t n_predict, top_k, last_n, seed, threads, context;
+    double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    bool ignore_eos, deterministic, json, no_stream;
+    cli_list stops;
+} run_options;
+
+// What one run holds. Empty first; run_close frees whatever is there.
+typedef struct run {
+    run_options options;
+    cli_text text;
+    char *model_path;
+    wtl_engine *engine;
+    wtl_session *session;
+    wtl_sampler *sampler;
+    int32_t *prompt; // [n_prompt]
+    size_t n_prompt;
+    int32_t *reply;  // [report.completion_tok], room for reply_cap
+    size_t reply_cap;
+    int32_t seq;
+    uint64_t first_ns; // when the first token had been chosen and written; 0: none yet
+    run_output output;
+    run_report report;
+} run;
+
+static void run_close(run *r) {
+    run_output_free(&r->output);
+    wtl_sampler_close(&r->sampler);
+    wtl_session_close(&r->session);
+    wtl_engine_close(&r->engine);
+    cli_text_free(&r->text);
+    free(r->model_path);
+    free(r->prompt);
+    free(r->reply);
+}
+
+static int parse(run_options *o, int argc, char **argv) {
+    const double seed_max = 9007199254740991.0; // 2^53 - 1: exact in every JSON reader
+    const cli_option options[] = {
+        CLI_OPTION_MODEL(&o->model),
+        CLI_OPTION_PROMPT(&o->prompt),
+        CLI_OPTION_FILE(&o->file),
+        {.name = "n-predict", .letter = 'n', .kind = CLI_INT, .value = &o->n_predict, .arg = "N", .min = -1, .max = 2147483647,
+         .help = "at most N tokens; -1: until the model ends or the context is full (default 256)"},
+        {.name = "ctx-size", .letter = 'c', .kind = CLI_INT, .value = &o->context, .arg = "N", .min = 1, .max = 2147483647,
+         .help = "positions for prompt and reply (default: the model's, at most 8192)"},
+        {.name = "temp", .kind = CLI_FLOAT, .value = &o->temp, .arg = "X", .max = 100, .help = "temperature; 0: always the likeliest token (default 0.8)"},
+        {.name = "top-k", .kind = CLI_INT, .value = &o->top_k, .arg = "N", .max = 2147483647, .help = "keep the N likeliest tokens; 0: all (default 40)"},
+        {.name = "top-p", .kind = CLI_FLOAT, .value = &o->top_p, .arg = "X", .min = 1e-6, .max = 1, .help = "keep the likeliest that together reach X; 1: all (default 0.95)"},
+        {.name = "min-p", .kind = CLI_FLOAT, .value = &o->min_p, .arg = "X", .max = 1, .help = "drop tokens below X times the likeliest; 0: none (default 0.05)"},
+        {.name = "repeat-penalty", .kind = CLI_FLOAT, .value = &o->repeat_penalty, .arg = "X", .min = 0.01, .max = 100, .help = "divides the logit of recent tokens; 1: off (default 1)"},
+        {.name = "presence-penalty", .kind = CLI_FLOAT, .value = &o->presence_penalty, .arg = "X", .min = -100, .max = 100, .help = "taken off the logit of recent tokens (default 0)"},
+        {.name = "frequency-penalty", .kind = CLI_FLOAT, .value = &o->frequency_penalty, .arg = "X", .min = -100, .max = 100, .help = "taken off once per recent occurrence (default 0)"},
+        {.name = "repeat-last-n", .kind = CLI_INT, .value = &o->last_n, .arg = "N", .min = -1, .max = 1 << 20, .help = "tokens that count as recent; -1: all, 0: none (default 64)"},
+        {.name = "seed", .kind = CLI_INT, .value = &o->seed, .arg = "N", .max = seed_max, .help = "same seed, same text (default: random, printed)"},
+        {.name = "stop", .kind = CLI_LIST, .value = &o->stops, .arg = "TEXT", .help = "end before this text; may be given up to 32 times"},
+        {.name = "ignore-eos", .kind = CLI_FLAG, .value = &o->ignore_eos, .help = "go on after a token that ends the reply"},
+        CLI_OPTION_THREADS(&o->threads),
+        CLI_OPTION_BACKEND(&o->backend),
+        CLI_OPTION_KV(&o->kv),
+        {.name = "deterministic", .kind = CLI_FLAG, .value = &o->deterministic, .help = "logits do not depend on the batch for F32, F16 and BF16 weights either (slower prompts)"},
+        CLI_OPTION_JSON(&o->json),
+        {.name = "no-stream", .kind = CLI_FLAG, .value = &o->no_stream, .help = "print the text at the end"},
+    };
+    const cli_command command = {
+        .name = "run", .summary = "write text with a model", .operands = "", .options = options, .n_options = CLI_COUNT(options),
+        .notes = "Text goes to standard output, a summary to standard error. The prompt is not repeated and no chat template is\n"
+                 "applied. Ctrl-C ends after the current token (exit code 130), a second one at once.\n\n"
+                 "examples:\n"
+                 "  wattle run -p \"The capital of France is\" -n 16 --temp 0\n"
+                 "  wattle run -m model.gguf -f prompt.txt --json\n"};
+    int n_operands = 0;
+    return cli_parse(&command, argc, argv, NULL, 0, &n_operands);
+}
+
+// ---- Setting up --------------------------------------------------------------------------------------------------
+static int tokenize_prompt(run *r, wtl_error *err) {
+    const wtl_vocab *vocab = wtl_engine_vocab(r->engine);
+    wtl_vocab_info info = wtl_vocab_describe(vocab);
+    unsigned flags = WTL_ADD_SPECIAL | WTL_PARSE_SPECIAL;
+    size_t cap = r->text.len + 8;
+    for (;;) {
+        free(r->prompt);
+        r->prompt = malloc(cap * sizeof *r->prompt);
+        if (!r->prompt) return cli_fail("out of memory for a prompt of %zu bytes", r->text.len);
+        if (wtl_tokenize(vocab, r->text.bytes, r->text.len, flags, r->prompt, cap, &r->n_prompt, err) != WTL_OK) return cli_fail("%s", err->message);
+        if (r->n_prompt <= cap) break;
+        cap = r->n_prompt;
+    }
+    if (info.adds_eos && r->n_prompt > 0 && r->prompt[r->n_prompt - 1] == info.eos) r->n_prompt--; // the reply comes before it
+    if (r->n_prompt > 0) return CLI_GO;
+    if (info.bos < 0) return cli_fail("the prompt is empty and this model has no token to begin with");
+    r->prompt[0] = info.bos;
+    r->n_prompt = 1;
+    return CLI_GO;
+}
+
+static int open_sampler(run *r, wtl_error *err) {
+    const run_options *o = &r->options;
+    wtl_sampler_options options = {
+        .temperature = (float)o->temp, .top_k = (int32_t)o->top_k, .top_p = (float)o->top_p, .min_p = (float)o->min_p,
+        .repeat_penalty = (float)o->repeat_penalty, .presence_penalty = (float)o->presence_penalty,
+        .frequency_penalty = (float)o->frequency_penalty, .penalty_last_n = (int32_t)o->last_n, .seed = (uint64_t)o->seed};
+    if (o->last_n == 0) options.repeat_penalty = options.presence_penalty = options.frequency_penalty = 0;
+    if (wtl_sampler_open(&options, wtl_engine_describe(r->engine).n_vocab, &r->sampler, err) != WTL_OK) return cli_fail("%s", err->message);
+    for (size_t i = 0; i < r->n_prompt; i++) wtl_sampler_accept(r->sampler, r->prompt[i]);
+    return CLI_GO;
+}
+
+static int open_all(run *r, wtl_error *err) {
+    const run_options *o = &r->options;
+    uint64_t start = cli_now_ns();
+    wtl_engine_options engine = {.model_path = r->model_path, .backend = o->backend, .n_threads = (int32_t)o->threads, .deterministic = o->deterministic};
+    if (wtl_engine_open(&engine, &r->engine, err) != WTL_OK) return cli_fail("%s", err->message);
+    r->report.load_ns = cli_now_ns() - start;
+
+    int code = tokenize_prompt(r, err);
+    if (code != CLI_GO) return code;
+    bool f32 = o->kv && strcmp(o->kv, "f32") == 0;
+    wtl_session_options session = {.n_ctx = (int32_t)o->context, .kv_type = f32 ? WTL_KV_F32 : WTL_KV_F16};
+    if (wtl_session_open(r->engine, &session, &r->session, err) != WTL_OK) return cli_fail("%s", err->message);
+    int32_t n_ctx = wtl_session_n_ctx(r->session);
+    if (r->n_prompt > (size_t)n_ctx)
+        return cli_fail("the prompt has %zu tokens and the context holds %d: shorten the prompt or raise -c (the model allows %d)", r->n_prompt,
+                        n_ctx, wtl_engine_describe(r->engine).n_ctx_train);
+    if (wtl_seq_open(r->session, &r->seq, err) != WTL_OK) return cli_fail("%s", err->message);
+    return open_sampler(r, err);
+}
+
+// ---- Generating --------------------------------------------------------------------------------------------------
+static bool keep_prefilling(void *user, const wtl_step_work *work) {
+    (void)user;
+    (void)work;
+    return !cli_interrupted();
+}
+
+static int prefill(run *r, wtl_error *err) {
+    uint64_t start = cli_now_ns();
+    wtl_status status = wtl_session_prefill(r->session, r->seq, r->prompt, r->n_prompt, keep_prefilling, NULL, err);
+    r->report.prefill_ns = cli_now_ns() - start;
+    r->report.prompt_tok = (int64_t)r->n_prompt;
+    r->report.prompt_done_tok = wtl_seq_length(r->session, r->seq);
+    if (status == WTL_OK || status == WTL_ERR_CANCELLED) return CLI_GO;
+    return cli_fail("%s", err->message);
+}
+
+static bool remember(run *r, int32_t token) {
+    size_t n = (size_t)r->report.completion_tok;
+    if (n == r->reply_cap) {
+        size_t cap = r->reply_cap ? 2 * r->reply_cap : 256;
+        int32_t *grown = realloc(r->reply, cap * sizeof *grown);
+        if (!grown) return false;
+        r->reply = grown;
+        r->reply_cap = cap;
+    }
+    r->reply[n] = token;
+    r->report.completion_tok++;
+    return true;
+}
+
+static int end_reply(run *r, const char *reason) {
+    r->report.stop_reason = reason;
+    return CLI_GO;
+}
+
+// One token after another until something ends the reply; report.stop_reason says what.
+static int decode(run *r, wtl_error *err) {
+    const wtl_vocab *vocab = wtl_engine_vocab(r->engine);
+    run_report *report = &r->report;
+    int32_t n_ctx = wtl_session_n_ctx(r->session);
+    int64_t limit = r->options.n_predict;
+    if (limit == 0) return end_reply(r, "length");
+    for (;;) {
+        if (cli_interrupted() || !cli_flush()) return end_reply(r, "interrupted"); // or nobody takes the text
+        int32_t token;
+        if (wtl_sampler_next(r->sampler, wtl_session_logits(r->session, 0), &token, err) != WTL_OK) return cli_fail("%s", err->message);
+        bool ends = !r->options.ignore_eos && wtl_token_is_end(vocab, token);
+        if (!ends) {
+            size_t len;
+            const char *bytes = wtl_token_bytes(vocab, token, false, &len);
+            run_output_push(&r->output, bytes, len);
+            if (!remember(r, token) || r->output.no_memory) return cli_fail("out of memory after %lld tokens", (long long)report->completion_tok);
+        }
+        if (!r->first_ns) r->first_ns = cli_now_ns();
+        if (ends) return end_reply(r, "end");
+        if (r->output.stopped) return end_reply(r, "stop");
+        if (limit > 0 && report->completion_tok >= limit) return end_reply(r, "length");
+        if (wtl_seq_length(r->session, r->seq) >= n_ctx) return end_reply(r, "context");
+        wtl_entry entry = {.token = token, .seq = r->seq, .want_logits = true};
+        if (wtl_session_step(r->session, &entry, 1, err) != WTL_OK) return cli_fail("%s", err->message);
+        report->decode_steps++;
+    }
+}
+
+static int finish(run *r) {
+    run_report *report = &r->report;
+    wtl_engine_info info = wtl_engine_describe(r->engine);
+    if (r->first_ns) {
+        report->ttft_ns = r->first_ns - cli_start_ns();
+        report->decode_ns = cli_now_ns() - r->first_ns;
+    }
+    run_output_finish(&r->output);
+    report->model = r->model_path;
+    report->arch = info.arch;
+    report->backend = info.backend;
+    report->seed = r->options.seed;
+    report->text = r->output.text;
+    report->text_len = r->output.len;
+    report->tokens = r->reply;
+    report->energy = tel_energy_unavailable("this version reads no power meter yet");
+    if (r->options.json) {
+        json_t *object = run_report_json(report);
+        if (!object) return cli_fail("out of memory for the JSON object");
+        cli_put_json(object);
+        json_decref(object);
+    } else {
+        if (r->options.no_stream) cli_put(report->text, report->text_len);
+        if (report->text_len == 0 || report->text[report->text_len - 1] != '\n') cli_put("\n", 1);
+        if (cli_flush()) run_report_summary(report);
+    }
+    return cli_interrupted() ? CLI_INTERRUPTED : CLI_OK;
+}
+
+static int work(run *r) {
+    wtl_error err = {0};
+    int code = cli_text_read(r->options.prompt, r->options.file, &r->text);
+    if (code == CLI_GO) code = cli_model_path(r->options.model, &r->model_path);
+    if (code != CLI_GO) return code;
+    cli_catch_interrupt();
+    code = open_all(r, &err);
+    if (code != CLI_GO) return code;
+    r->output.stops = &r->options.stops;
+    r->output.stream = !r->options.json && !r->options.no_stream;
+    code = prefill(r, &err);
+    if (code == CLI_GO) code = decode(r, &err);
+    return code == CLI_GO ? finish(r) : code;
+}
+
+int cmd_run(int argc, char **argv) {
+    uint32_t random_seed = 0;
+    if (getrandom(&random_seed, sizeof random_seed, 0) != sizeof random_seed) random_seed = (uint32_t)cli_now_ns();
+    run r = {.options = {.n_predict = 256, .temp = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .repeat_penalty = 1, .last_n = 64,
+                         .seed = random_seed}};
+    int code = parse(&r.options, argc, argv);
+    if (code == CLI_GO) code = work(&r);
+    run_close(&r);
+    return cli_finish(code);
+}
