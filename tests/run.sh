@@ -42,7 +42,7 @@ tests() { # tests NAME DIR CTEST_OPTION...: adds what ctest counted
     shift 2
     report=$(mktemp)
     echo "== $name"
-    ctest --test-dir "$dir" -j "$jobs" --output-on-failure --output-junit "$report" "$@" | grep -vE '^ *(Start|[0-9]+/[0-9]+ .* Passed )'
+    ctest --test-dir "$dir" -j "$jobs" --output-on-failure --output-junit "$report" "$@" | grep -vE '^ *(Start|[0-9]+/[0-9]+ .*(Passed |[*]Skipped ))'
     suite=$(tr '\n' ' ' <"$report")
     rm -f "$report"
     n=$(attribute tests <<<"$suite") bad=$(attribute failures <<<"$suite") out=$(attribute skipped <<<"$suite")
