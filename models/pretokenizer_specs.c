@@ -126,9 +126,20 @@ const pretokenizer_spec *pretokenizer_find(gguf_str name) {
     return NULL;
 }
 
-size_t pretokenizer_names(char *out, size_t cap) {
+static bool same_patterns(const pretokenizer_spec *a, const pretokenizer_spec *b) {
+    for (int i = 0; i < PRETOKENIZER_PATTERNS_MAX; i++) {
+        if (!a->patterns[i] || !b->patterns[i]) return a->patterns[i] == b->patterns[i];
+        if (strcmp(a->patterns[i], b->patterns[i]) != 0) return false;
+    }
+    return true;
+}
+
+size_t pretokenizer_names(bool distinct, char *out, size_t cap) {
     size_t n = 0;
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        size_t first = 0;
+        while (!same_patterns(&specs[first], &specs[i])) first++;
+        if (distinct && first < i) continue;
         int wrote = snprintf(n < cap ? out + n : NULL, n < cap ? cap - n : 0, "%s%s", i ? ", " : "", specs[i].name);
         n += (size_t)wrote;
     }

@@ -3,6 +3,8 @@
 // Two algorithms: byte-level BPE (tokenizer.ggml.model "gpt2": pre-tokenizer pattern, then merges by rank) and
 // SentencePiece-style merging ("llama": best score first, leftmost on ties, byte fallback). A tokenizer is immutable after
 // opening; any thread may use it. Text is bytes: invalid UTF-8 is tokenised (each offending byte by itself), never refused.
+// Pieces add up to the text, but for: a byte-level vocabulary without a token for some byte (that byte is dropped), models
+// that compose characters (NFC), U+2581 in the SentencePiece style (it comes back as a space).
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_MODELS_TOKENIZER_H
 #define WTL_MODELS_TOKENIZER_H

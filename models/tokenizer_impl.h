@@ -105,7 +105,8 @@ typedef struct pretokenizer_scan pretokenizer_scan;
 typedef wtl_status (*pretokenizer_sink)(void *user, const char *piece, size_t len);
 
 const pretokenizer_spec *pretokenizer_find(gguf_str name); // NULL: unknown
-size_t pretokenizer_names(char *out, size_t cap);          // all known names, comma separated, as snprintf
+// Known names, comma separated, as snprintf; distinct: of those that do the same only the first.
+size_t pretokenizer_names(bool distinct, char *out, size_t cap);
 wtl_status pretokenizer_open(const pretokenizer_spec *spec, bool jit, pretokenizer **out, wtl_error *err);
 void pretokenizer_close(pretokenizer **pre);
 const pretokenizer_spec *pretokenizer_of(const pretokenizer *pre);

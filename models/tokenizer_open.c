@@ -200,7 +200,7 @@ static const char *const end_names[] = {
     "<|im_end|>",   "<|eot_id|>",   "<|eom_id|>", "<|end|>",     "<|endoftext|>",      "<|end_of_text|>",
     "<|return|>",   "<|call|>",     "<|calls|>",  "<|flush|>",   "<end_of_turn>",      "<end_of_utterance>",
     "<turn|>",      "</s>",         "<eos>",      "<EOT>",       "_<EOT>",             "[EOT]",
-    "[EOS]",        "[e~[",         "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};
+    "[EOS]",        "[e~[",         "<\uFF5Cend\u2581of\u2581sentence\uFF5C>"};
 
 static void find_ends(wtl_tokenizer *t) {
     int32_t end = -1;
@@ -231,9 +231,9 @@ static wtl_status open_pretokenizer(wtl_tokenizer *t, const gguf_file *file, wtl
     const pretokenizer_spec *spec = pretokenizer_find(name);
     if (spec) return pretokenizer_open(spec, true, &t->pre, err);
     char known[1024];
-    pretokenizer_names(known, sizeof known);
-    return wtl_fail(err, WTL_ERR_UNSUPPORTED, "%s: unknown pre-tokenizer \"%.*s\"; known are %s", gguf_path(file),
-                    (int)(name.len < 64 ? name.len : 64), name.s, known);
+    pretokenizer_names(true, known, sizeof known);
+    return wtl_fail(err, WTL_ERR_UNSUPPORTED, "%s: unknown pre-tokenizer \"%.*s\"; known are %s and others that work like these",
+                    gguf_path(file), (int)(name.len < 64 ? name.len : 64), name.s, known);
 }
 
 static wtl_status read_model(wtl_tokenizer *t, const gguf_file *file, wtl_error *err) {

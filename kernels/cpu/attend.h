@@ -26,6 +26,7 @@ static inline size_t cpu_kv_head_bytes(const wtl_kv_shape *shape) {
 // descend; the rows of one position are the query heads that share the KV head.
 typedef struct cpu_attend_tile {
     const uint8_t *block[CPU_ATTEND_BLOCKS]; // the head's part of each block; NULL where no row may look
+    const uint8_t *next[2]; // parts to fetch into the cache while this tile ends, or NULL
     bool f16;
     size_t key_bytes; // where values start in a part
     int32_t head_dim, padded;

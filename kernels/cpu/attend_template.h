@@ -33,14 +33,18 @@ CPU_INLINE vec load_at(const bool f16, const void *p, size_t i) {
 }
 
 // scores[r, 16 b + i] = q[r] . key i of block b, for R rows and NB adjacent blocks. q [R, stride], keys [NB][head_dim, 16].
+// soon [NB] or NULL: as many bytes of these as keys are read are fetched into the cache on the way.
 CPU_INLINE void score_tile(const int R, const int NB, const bool f16, const float *q, int32_t stride,
-                           const void *const *keys, int32_t head_dim, float *scores) {
+                           const void *const *keys, int32_t head_dim, const uint8_t *const *soon, float *scores) {
     vec sum[TILE_ROWS][TILE_BLOCKS * BLOCK_VECS];
     CPU_UNROLL for (int r = 0; r < R; r++) {
         CPU_UNROLL for (int v = 0; v < NB * BLOCK_VECS; v++) sum[r][v] = v_zero();
     }
     for (int32_t d = 0; d < head_dim; d++) {
         vec key[TILE_BLOCKS * BLOCK_VECS];
+        if (soon) {
+            __builtin_prefetch(soon[d % NB] + (size_t)(d / NB) * NB * (f16 ? 32 : 64), 0, 2);
+        }
         CPU_UNROLL for (int v = 0; v < NB * BLOCK_VECS; v++) {
             key[v] = load_at(f16, keys[v / BLOCK_VECS], (size_t)d * WTL_KV_BLOCK + v % BLOCK_VECS * CPU_LANES);
         }
@@ -55,52 +59,66 @@ CPU_INLINE void score_tile(const int R, const int NB, const bool f16, const floa
 }
 
 CPU_INLINE void score_rows(const int NB, const bool f16, int R, const float *q, int32_t stride, const void *const *keys,
-                           int32_t head_dim, float *scores) {
+                           int32_t head_dim, const uint8_t *const *soon, float *scores) {
     switch (R) {
-    case 1: score_tile(1, NB, f16, q, stride, keys, head_dim, scores); break;
-    case 2: score_tile(2, NB, f16, q, stride, keys, head_dim, scores); break;
+    case 1: score_tile(1, NB, f16, q, stride, keys, head_dim, soon, scores); break;
+    case 2: score_tile(2, NB, f16, q, stride, keys, head_dim, soon, scores); break;
 #if TILE_ROWS > 2
-    case 3: score_tile(3, NB, f16, q, stride, keys, head_dim, scores); break;
-    case 4: score_tile(4, NB, f16, q, stride, keys, head_dim, scores); break;
-    case 5: score_tile(5, NB, f16, q, stride, keys, head_dim, scores); break;
-    default: score_tile(6, NB, f16, q, stride, keys, head_dim, scores); break;
+    case 3: score_tile(3, NB, f16, q, stride, keys, head_dim, soon, scores); break;
+    case 4: score_tile(4, NB, f16, q, stride, keys, head_dim, soon, scores); break;
+    case 5: score_tile(5, NB, f16, q, stride, keys, head_dim, soon, scores); break;
+    default: score_tile(6, NB, f16, q, stride, keys, head_dim, soon, scores); break;
 #endif
     }
 }
 
 static void score_rows_dispatch(int NB, bool f16, int R, const float *q, int32_t stride, const void *const *keys,
-                                int32_t head_dim, float *scores) {
+                                int32_t head_dim, const uint8_t *const *soon, float *scores) {
 #if TILE_BLOCKS == 2
     if (NB == 2) {
-        if (f16) score_rows(2, true, R, q, stride, keys, head_dim, scores);
-        else score_rows(2, false, R, q, stride, keys, head_dim, scores);
+        if (f16) score_rows(2, true, R, q, stride, keys, head_dim, soon, scores);
+        else score_rows(2, false, R, q, stride, keys, head_dim, soon, scores);
         return;
     }
 #endif
     (void)NB;
-    if (f16) score_rows(1, true, R, q, stride, keys, head_dim, scores);
-    else score_rows(1, false, R, q, stride, keys, head_dim, scores);
+    if (f16) score_rows(1, true, R, q, stride, keys, head_dim, soon, scores);
+    else score_rows(1, false, R, q, stride, keys, head_dim, soon, scores);
 }
 
-// Scores of every row that looks into blocks b .. b + nb - 1; a block without memory gives -Inf.
-static void score_blocks(const cpu_attend_tile *t, int32_t b, int nb) {
-    int32_t from = b * WTL_KV_BLOCK, to = from + nb * WTL_KV_BLOCK;
-    bool wide = t->f16 && t->n_rows >= WIDE_ROWS;
-    const void *keys[TILE_BLOCKS];
+// What a few rows want next while they score blocks b .. b + nb - 1: the following keys, at the end the first values.
+static const uint8_t *wanted_soon(const cpu_attend_tile *t, int32_t first_block, int32_t b) {
+    if (b < CPU_ATTEND_BLOCKS && t->block[b]) return t->block[b];
+    return t->block[first_block] ? t->block[first_block] + t->key_bytes : NULL;
+}
+
+// F16 keys of a block as f32, in the tile's scratch.
+static const float *widen_keys(const cpu_attend_tile *t, const void *keys, int slot) {
     size_t n = (size_t)t->head_dim * WTL_KV_BLOCK;
+    float *copy = t->keys + n * slot;
+    for (size_t i = 0; i < n; i += CPU_LANES) v_store(copy + i, v_load_f16((const uint16_t *)keys + i));
+    return copy;
+}
+
+// Scores of every row that looks into blocks b .. b + nb - 1; a block without memory gives -Inf (and comes alone).
+static void score_blocks(const cpu_attend_tile *t, int32_t first_block, int32_t b, int nb) {
+    int32_t from = b * WTL_KV_BLOCK, to = from + nb * WTL_KV_BLOCK;
+    bool wide = t->n_rows >= WIDE_ROWS, f16 = t->f16 && !wide;
+    const void *keys[TILE_BLOCKS];
+    const uint8_t *soon[TILE_BLOCKS];
     for (int i = 0; i < nb; i++) {
         keys[i] = t->block[b + i];
-        if (!wide || !keys[i]) continue;
-        float *copy = t->keys + n * i;
-        for (size_t j = 0; j < n; j += CPU_LANES) v_store(copy + j, v_load_f16((const uint16_t *)keys[i] + j));
-        keys[i] = copy;
+        if (t->f16 && wide && keys[i]) keys[i] = widen_keys(t, keys[i], i);
+        soon[i] = wide ? NULL : wanted_soon(t, first_block, b + nb + i);
     }
+    bool fetch = soon[0] && soon[nb - 1];
     for (int32_t r = 0; r < t->n_rows; r += TILE_ROWS) {
         int rows = t->n_rows - r < TILE_ROWS ? t->n_rows - r : TILE_ROWS;
         if (t->end[r + rows - 1] <= from || t->first[r] >= to) continue;
         float *scores = t->scores + (size_t)r * CPU_ATTEND_PART + from;
         if (keys[0]) {
-            score_rows_dispatch(nb, t->f16 && !wide, rows, t->q + (size_t)r * t->padded, t->padded, keys, t->head_dim, scores);
+            score_rows_dispatch(nb, f16, rows, t->q + (size_t)r * t->padded, t->padded, keys, t->head_dim,
+                                fetch ? soon : NULL, scores);
             continue;
         }
         for (int i = 0; i < rows; i++)
@@ -220,28 +238,38 @@ static void weigh_all_rows(const cpu_attend_tile *t, const value_view *values, i
     }
 }
 
-// Few rows: block by block in memory order. Many: a chunk of dimensions at a time, converted once.
-static void weigh_part(const cpu_attend_tile *t, int32_t b0, int32_t b1) {
-    value_view values = {.stride = t->padded, .f16 = t->f16};
-    for (int32_t b = b0; b < b1; b++) values.block[b] = t->block[b] ? t->block[b] + t->key_bytes : NULL;
-    if (t->n_rows < WIDE_ROWS) {
-        for (int32_t b = b0; b < b1; b++)
-            weigh_all_rows(t, &values, b * WTL_KV_BLOCK, (b + 1) * WTL_KV_BLOCK, 0, t->padded);
-        return;
+// Few rows: block by block in memory order, values two blocks ahead fetched into the cache.
+static void weigh_few(const cpu_attend_tile *t, const value_view *values, int32_t b0, int32_t b1) {
+    size_t part_bytes = (size_t)t->head_dim * WTL_KV_BLOCK * (t->f16 ? 2 : 4);
+    for (int32_t b = b0; b < b1; b++) {
+        const uint8_t *soon = b + 2 < b1 ? values->block[b + 2] : t->next[b1 - 1 - b];
+        for (size_t i = 0; soon && i < part_bytes; i += 64) __builtin_prefetch(soon + i, 0, 2);
+        weigh_all_rows(t, values, b * WTL_KV_BLOCK, (b + 1) * WTL_KV_BLOCK, 0, t->padded);
     }
+}
+
+// Many rows: a chunk of dimensions at a time, converted once.
+static void weigh_many(const cpu_attend_tile *t, const value_view *values, int32_t b0, int32_t b1) {
     for (int32_t d = 0; d < t->padded; d += CPU_ATTEND_CHUNK) {
         int32_t dims = t->padded - d < CPU_ATTEND_CHUNK ? t->padded - d : CPU_ATTEND_CHUNK;
         value_view copy = {.stride = CPU_ATTEND_CHUNK, .f16 = false};
         for (int32_t b = b0; b < b1; b++) {
-            if (!values.block[b]) continue;
+            if (!values->block[b]) continue;
             float *to = t->values + (size_t)b * WTL_KV_BLOCK * CPU_ATTEND_CHUNK;
             copy.block[b] = to;
             for (int32_t p = 0; p < WTL_KV_BLOCK; p++)
                 for (int32_t i = 0; i < dims; i += CPU_LANES)
-                    v_store(to + p * CPU_ATTEND_CHUNK + i, load_at(t->f16, values.block[b], (size_t)p * t->padded + d + i));
+                    v_store(to + p * CPU_ATTEND_CHUNK + i, load_at(t->f16, values->block[b], (size_t)p * t->padded + d + i));
         }
         weigh_all_rows(t, &copy, b0 * WTL_KV_BLOCK, b1 * WTL_KV_BLOCK, d, dims);
     }
+}
+
+static void weigh_part(const cpu_attend_tile *t, int32_t b0, int32_t b1) {
+    value_view values = {.stride = t->padded, .f16 = t->f16};
+    for (int32_t b = b0; b < b1; b++) values.block[b] = t->block[b] ? t->block[b] + t->key_bytes : NULL;
+    if (t->n_rows < WIDE_ROWS) weigh_few(t, &values, b0, b1);
+    else weigh_many(t, &values, b0, b1);
 }
 
 static void attend_part(const cpu_attend_tile *t) {
@@ -258,7 +286,7 @@ static void attend_part(const cpu_attend_tile *t) {
     int32_t b0 = lo / WTL_KV_BLOCK, b1 = (hi + WTL_KV_BLOCK - 1) / WTL_KV_BLOCK;
     for (int32_t b = b0, nb; b < b1; b += nb) {
         nb = TILE_BLOCKS == 2 && b + 1 < b1 && t->block[b] && t->block[b + 1] ? 2 : 1;
-        score_blocks(t, b, nb);
+        score_blocks(t, b0, b, nb);
     }
     for (int32_t r = 0; r < t->n_rows; r++) {
         if (t->first[r] < t->end[r])

@@ -5,7 +5,14 @@
 
 #include "kernels/cpu/cpu.h" // cpu_default_threads
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // Logical cores in the affinity mask, capped by the cgroup quota rounded down; >= 1. More threads than this never spin.
 int32_t cpu_usable_cores(void);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -40,7 +40,8 @@ typedef void (*cpu_job)(void *ctx, int32_t thread, int32_t n_threads);
 wtl_status pool_open(int32_t n_threads, cpu_pool **out, wtl_error *err);
 void pool_close(cpu_pool **pool); // joins the workers
 int32_t pool_threads(const cpu_pool *pool);
-// Runs job(ctx, i, n) for i = 0..n-1, one per thread, and returns when all are done. Allocates nothing.
+// Runs job(ctx, i, n) once for each share i = 0..n-1 and returns when all are done. Allocates nothing. Shares run on n
+// threads at once or, when a worker comes late, several after each other on the caller's: they must not wait for each other.
 void pool_run(cpu_pool *pool, cpu_job job, void *ctx);
 
 // ---- vector kernels (vec_<isa>.c, attend_<isa>.c) --------------------------------------------------------------------

@@ -136,6 +136,7 @@ typedef struct attend_job {
     const wtl_stream_limits *limits;
     attend_scratch scratch;
     int32_t n_runs, n_items;
+    int32_t chunk; // items that a thread takes at a time
     int32_t group; // query heads per KV head
     bool split;
     atomic_int next;
@@ -148,17 +149,25 @@ static int32_t first_visible(const attend_job *job, int32_t position) {
 
 static int32_t clamp_to_part(int64_t p) { return p < 0 ? 0 : p > CPU_ATTEND_PART ? CPU_ATTEND_PART : (int32_t)p; }
 
-// Blocks of partition `part` that some row of the run sees, for one KV head.
-static void find_blocks(const attend_job *job, const attend_run *run, int32_t kv_head, int32_t part, cpu_attend_tile *t) {
+// One KV head's part of a block; NULL where no row of the run looks.
+static const uint8_t *head_block(const attend_job *job, const attend_run *run, int32_t kv_head, int32_t block) {
     const wtl_kv *kv = &job->a->kv;
-    const int32_t *table = kv->table + (size_t)job->rows->seqs[run->row] * kv->table_stride;
     int32_t first = first_visible(job, job->rows->positions[run->row]);
     int32_t last = job->rows->positions[run->row + run->n_rows - 1];
-    for (int32_t b = 0; b < CPU_ATTEND_BLOCKS; b++) {
-        int32_t block = part * CPU_ATTEND_BLOCKS + b;
-        bool seen = block >= first / WTL_KV_BLOCK && block <= last / WTL_KV_BLOCK && table[block] >= 0;
-        size_t offset = seen ? (size_t)table[block] * kv->block_bytes + kv->layer_offset : 0;
-        t->block[b] = seen ? kv->base + offset + (size_t)kv_head * cpu_kv_head_bytes(&kv->shape) : NULL;
+    if (block < first / WTL_KV_BLOCK || block > last / WTL_KV_BLOCK) return NULL;
+    int32_t index = kv->table[(size_t)job->rows->seqs[run->row] * kv->table_stride + block];
+    if (index < 0) return NULL;
+    size_t offset = (size_t)index * kv->block_bytes + kv->layer_offset;
+    return kv->base + offset + (size_t)kv_head * cpu_kv_head_bytes(&kv->shape);
+}
+
+// Blocks of a partition, and the ones that this thread is likely to want after them.
+static void find_blocks(const attend_job *job, const attend_run *run, int32_t kv_head, int32_t part, cpu_attend_tile *t) {
+    for (int32_t b = 0; b < CPU_ATTEND_BLOCKS; b++) t->block[b] = head_block(job, run, kv_head, part * CPU_ATTEND_BLOCKS + b);
+    for (int32_t b = 0; b < 2; b++) {
+        t->next[b] = head_block(job, run, kv_head, (part + 1) * CPU_ATTEND_BLOCKS + b);
+        if (t->next[b] || kv_head + 1 == job->a->kv.shape.n_heads_kv) continue;
+        t->next[b] = head_block(job, run, kv_head + 1, run->first_part * CPU_ATTEND_BLOCKS + b);
     }
 }
 
@@ -257,9 +266,12 @@ static void attend_thread(void *ctx, int32_t thread, int32_t n_threads) {
     thread_scratch ts;
     uint8_t *base = job->scratch.threads + (size_t)thread * job->scratch.thread_bytes;
     carve_thread(base, job->scratch.tile_rows, job->limits->max_head_dim, &ts);
-    for (int32_t item; (item = atomic_fetch_add(&job->next, 1)) < job->n_items;) {
-        if (job->split) attend_split_part(job, item, &ts);
-        else attend_whole_run(job, item, &ts);
+    for (int32_t item; (item = atomic_fetch_add(&job->next, job->chunk)) < job->n_items;) {
+        int32_t end = item + job->chunk < job->n_items ? item + job->chunk : job->n_items;
+        for (; item < end; item++) {
+            if (job->split) attend_split_part(job, item, &ts);
+            else attend_whole_run(job, item, &ts);
+        }
     }
 }
 
@@ -312,7 +324,9 @@ void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows) 
     cpu_backend *be = cpu_of(s);
     cpu_stream *cs = (cpu_stream *)s;
     int32_t n_threads = pool_threads(be->pool), n_heads_kv = a->kv.shape.n_heads_kv;
-    if (rows->n_rows == 0) return;
+    if (!cpu_fits(s, rows->n_rows <= cs->limits.max_rows && a->n_heads <= cs->limits.max_heads &&
+                         a->kv.shape.head_dim <= cs->limits.max_head_dim) || rows->n_rows <= 0)
+        return;
     attend_job job = {.kernels = attend_kernels(be->isa), .a = a, .rows = rows, .limits = &cs->limits,
                       .scratch = carve_scratch(cs->attend_scratch, &cs->limits, n_threads),
                       .group = a->n_heads / n_heads_kv};
@@ -322,6 +336,8 @@ void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows) 
     int64_t work = find_runs(&job, run_rows) * a->n_heads * a->kv.shape.head_dim * 2;
     job.split = plan_split(&job);
     if (!job.split) job.n_items = job.n_runs * n_heads_kv;
+    // Neighbouring partitions follow each other on one thread, which can then fetch ahead.
+    job.chunk = job.split && job.n_items >= 8 * n_threads ? job.n_items / (4 * n_threads) : 1;
     if (work < SMALL_WORK) attend_thread(&job, 0, 1);
     else pool_run(be->pool, attend_thread, &job);
 }

@@ -110,10 +110,27 @@ const cpu_packing *cpu_packing_of(wtl_dtype dtype);
 void cpu_pack_panel(const wtl_tensor *src, int32_t p, void *panel);
 void cpu_unpack_row(wtl_dtype dtype, int32_t cols, const void *data, size_t panel_bytes, int32_t r, uint8_t *row);
 
+// CPU_UNROLL: loops over groups, which must unroll because shifts take constants. CPU_UNROLL_COLUMNS: loops over columns,
+// which unroll so that accumulators stay in registers. Sanitizers make unrolled code very slow to compile: with them one
+// instance per type takes the number of columns at run time. CPU_ROLLED: the loop over a super-block's eight sub-blocks.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CPU_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(undefined_behavior_sanitizer)
+#define CPU_SANITIZED 1
+#endif
+#endif
 #if defined(__clang__)
 #define CPU_UNROLL _Pragma("clang loop unroll(full)")
+#define CPU_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define CPU_UNROLL _Pragma("GCC unroll 16")
+#define CPU_ROLLED _Pragma("GCC unroll 1")
+#endif
+#if CPU_SANITIZED
+#define CPU_UNROLL_COLUMNS
+#else
+#define CPU_UNROLL_COLUMNS CPU_UNROLL
 #endif
 #define CPU_INLINE static inline __attribute__((always_inline))
 

@@ -13,6 +13,7 @@
 #define TILE_X 2
 #endif
 #define TILE_W 4
+#define BLOCK_X 64 // rows of x that stay in the second-level cache while w passes by
 
 typedef enum float_kind { KIND_F32, KIND_F16, KIND_BF16 } float_kind;
 
@@ -78,26 +79,32 @@ CPU_INLINE void dot_any(const float_kind kind, int nx, int nw, const float *x, s
     }
 }
 
-// Four rows of w stay in the cache while all rows of x pass by.
-CPU_INLINE void matmul_kind(const float_kind kind, cpu_float_rows w, wtl_mat x, const float *bias, bool accumulate,
-                            wtl_mat out) {
+// Four rows of w stay in the cache while rows from .. to - 1 of x pass by.
+CPU_INLINE void matmul_block(const float_kind kind, cpu_float_rows w, wtl_mat x, int32_t from, int32_t to,
+                             const float *bias, bool accumulate, wtl_mat out) {
     size_t elem_bytes = kind == KIND_F32 ? 4 : 2;
     for (int32_t j = 0; j < w.n_rows; j += TILE_W) {
         const void *rows = (const uint8_t *)w.data + (size_t)j * (size_t)w.cols * elem_bytes;
         int nw = w.n_rows - j < TILE_W ? w.n_rows - j : TILE_W;
-        for (int32_t i = 0; i < x.rows; i += TILE_X) {
-            int nx = x.rows - i < TILE_X ? x.rows - i : TILE_X;
+        for (int32_t i = from; i < to; i += TILE_X) {
+            int nx = to - i < TILE_X ? to - i : TILE_X;
             float dot[TILE_X][TILE_W];
             dot_any(kind, nx, nw, x.data + (size_t)i * x.stride, (size_t)x.stride, rows, (size_t)w.cols, w.cols, dot);
             for (int a = 0; a < nx; a++) {
-                float *to = out.data + (size_t)(i + a) * out.stride + j;
+                float *y = out.data + (size_t)(i + a) * out.stride + j;
                 for (int b = 0; b < nw; b++) {
                     float sum = bias ? dot[a][b] + bias[j + b] : dot[a][b];
-                    to[b] = accumulate ? to[b] + sum : sum;
+                    y[b] = accumulate ? y[b] + sum : sum;
                 }
             }
         }
     }
+}
+
+CPU_INLINE void matmul_kind(const float_kind kind, cpu_float_rows w, wtl_mat x, const float *bias, bool accumulate,
+                            wtl_mat out) {
+    for (int32_t i = 0; i < x.rows; i += BLOCK_X)
+        matmul_block(kind, w, x, i, x.rows - i < BLOCK_X ? x.rows : i + BLOCK_X, bias, accumulate, out);
 }
 
 static void float_matmul(cpu_float_rows w, wtl_mat x, const float *bias, bool accumulate, wtl_mat out) {

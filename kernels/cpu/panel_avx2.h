@@ -78,7 +78,7 @@ CPU_INLINE void panel_dot(const panel_form form, const int nc, const uint8_t *w,
     for (int g = first; g < first + n; g++) {
         const __m256i q = form.codes(w, s, g, rows);
         const __m256i value = _mm256_xor_si256(q, _mm256_set1_epi8((char)0x80)), magnitude = _mm256_abs_epi8(value);
-        CPU_UNROLL
+        CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) {
             const __m256i a = _mm256_set1_epi32(x[c].q4[g]);
             if (form.merge == 0) {
@@ -96,13 +96,13 @@ CPU_INLINE void panel_dot(const panel_form form, const int nc, const uint8_t *w,
 CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const int half, int rows,
                             const cpu_act *x, const __m256i *dot, __m256 *f) {
     const __m256 d = form.scale(w, s, half, rows);
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         f[c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[c]), _mm256_mul_ps(d, _mm256_set1_ps(x[c].d)), f[c]);
     }
     if (!form.has_min) return;
     const __m256 m = form.minimum(w, s, half, rows);
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         const int32_t neg = half ? x[c].neg - x[c].neg_low : x[c].neg_low;
         f[c] = _mm256_fmadd_ps(m, _mm256_set1_ps(form.split ? x[c].d * (float)-neg : x[c].s), f[c]);
@@ -113,17 +113,17 @@ CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *
 CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, int s, int rows, const cpu_act *x, __m256 *f) {
     __m256i dot[4];
     if (!form.split) {
-        CPU_UNROLL
+        CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) dot[c] = start(form, x[c].neg);
         panel_dot(form, nc, w, s, rows, 0, 8, x, dot);
         panel_scale(form, nc, w, s, 0, rows, x, dot, f);
         return;
     }
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) dot[c] = start(form, x[c].neg_low);
     panel_dot(form, nc, w, s, rows, 0, 4, x, dot);
     panel_scale(form, nc, w, s, 0, rows, x, dot, f);
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) dot[c] = start(form, x[c].neg - x[c].neg_low);
     panel_dot(form, nc, w, s, rows, 4, 4, x, dot);
     panel_scale(form, nc, w, s, 1, rows, x, dot, f);
@@ -142,17 +142,18 @@ CPU_INLINE void panel_store(const cpu_panel_args *a, float *out, int rows, __m25
 #define PANEL_PREFETCH_BYTES 4096
 
 // n_eights groups of eight rows starting at row `rows`, columns first..first + nc - 1 of a tile of `tile` columns.
-CPU_INLINE void panel_pass(const panel_form form, const int tile, const int first, const int nc, const int rows,
-                           const int n_eights, const cpu_panel_args *a) {
+CPU_INLINE void panel_pass(const panel_form form, const int nc, const int n_eights, int tile, int first, int rows,
+                           const cpu_panel_args *a) {
     __m256 f[2][4];
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) f[0][c] = f[1][c] = _mm256_setzero_ps();
     const uint8_t *w = a->panel;
     const cpu_act *x = a->act + first;
     const size_t sub_bytes = form.block_bytes / (size_t)form.subs;
     for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
+        CPU_ROLLED
         for (int s = 0; s < form.subs; s++, x += tile) {
-            if (tile <= 2) {
+            if (n_eights == 2) {
                 for (size_t i = 0; i < sub_bytes; i += 64) {
                     _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + (size_t)s * sub_bytes + i, _MM_HINT_T0);
                 }
@@ -161,7 +162,7 @@ CPU_INLINE void panel_pass(const panel_form form, const int tile, const int firs
             if (n_eights == 2) panel_sub(form, nc, w, s, rows + 8, x, f[1]);
         }
     }
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         float *out = a->out + (ptrdiff_t)(first + c) * a->out_stride;
         panel_store(a, out, rows, f[0][c]);
@@ -169,25 +170,32 @@ CPU_INLINE void panel_pass(const panel_form form, const int tile, const int firs
     }
 }
 
-CPU_INLINE void panel_run(const panel_form form, const int tile, const cpu_panel_args *a) {
-    if (tile <= 2) {
-        panel_pass(form, tile, 0, tile, 0, 2, a);
-        return;
+// Up to two columns: all 16 rows in one pass. More: eight rows and up to four columns per pass, because of the registers.
+#define PANEL_WHOLE(name, nc)                                                                                          \
+    static void name##_##nc(const cpu_panel_args *a) { name##_pass(nc, 2, nc, 0, 0, a); }
+#define PANEL_HALVES(name, nc)                                                                                         \
+    static void name##_half_##nc(int tile, int first, const cpu_panel_args *a) {                                       \
+        name##_pass(nc, 1, tile, first, 0, a);                                                                         \
+        name##_pass(nc, 1, tile, first, 8, a);                                                                         \
     }
-    const int left = tile > 4 ? tile - tile / 2 : tile;
-    panel_pass(form, tile, 0, left, 0, 1, a);
-    panel_pass(form, tile, 0, left, 8, 1, a);
-    if (tile > 4) {
-        panel_pass(form, tile, left, tile - left, 0, 1, a);
-        panel_pass(form, tile, left, tile - left, 8, 1, a);
+#define PANEL_TILE(name, tile, left, right)                                                                            \
+    static void name##_##tile(const cpu_panel_args *a) {                                                               \
+        name##_half_##left(tile, 0, a);                                                                                \
+        if (tile > left) name##_half_##right(tile, left, a);                                                           \
     }
-}
-
+#if CPU_SANITIZED
+#define PANEL_PASS_ATTRIBUTE static __attribute__((noinline))
+#else
+#define PANEL_PASS_ATTRIBUTE CPU_INLINE
+#endif
 // Instances for 1..8 columns and their table.
-#define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, nc, a); }
 #define PANEL_KERNELS(name)                                                                                            \
-    PANEL_COLUMN(name, 1) PANEL_COLUMN(name, 2) PANEL_COLUMN(name, 3) PANEL_COLUMN(name, 4)                            \
-    PANEL_COLUMN(name, 5) PANEL_COLUMN(name, 6) PANEL_COLUMN(name, 7) PANEL_COLUMN(name, 8)                            \
+    PANEL_PASS_ATTRIBUTE void name##_pass(int nc, int n_eights, int tile, int first, int rows, const cpu_panel_args *a) { \
+        panel_pass(name##_form, nc, n_eights, tile, first, rows, a);                                                   \
+    }                                                                                                                  \
+    PANEL_WHOLE(name, 1) PANEL_WHOLE(name, 2) PANEL_HALVES(name, 2) PANEL_HALVES(name, 3) PANEL_HALVES(name, 4)        \
+    PANEL_TILE(name, 3, 3, 3) PANEL_TILE(name, 4, 4, 4) PANEL_TILE(name, 5, 3, 2) PANEL_TILE(name, 6, 3, 3)            \
+    PANEL_TILE(name, 7, 4, 3) PANEL_TILE(name, 8, 4, 4)                                                                \
     const cpu_panel_kernels cpu_matmul_##name##_avx2 = {                                                               \
         {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
 

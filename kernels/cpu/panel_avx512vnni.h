@@ -69,13 +69,13 @@ CPU_INLINE __m512i start(const panel_form form, int32_t neg) {
 CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const int half, const cpu_act *x,
                             const __m512i *dot, __m512 *f) {
     const __m512 d = form.scale(w, s, half);
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         f[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[c]), _mm512_mul_ps(d, _mm512_set1_ps(x[c].d)), f[c]);
     }
     if (!form.has_min) return;
     const __m512 m = form.minimum(w, s, half);
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         const int32_t neg = half ? x[c].neg - x[c].neg_low : x[c].neg_low;
         f[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(form.split ? x[c].d * (float)-neg : x[c].s), f[c]);
@@ -84,7 +84,7 @@ CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *
 
 CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, __m512 *f) {
     __m512i low[CPU_TILE_COLS], high[CPU_TILE_COLS]; // high: groups 4..7 of split types
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         low[c] = start(form, form.split ? x[c].neg_low : x[c].neg);
         if (form.split) high[c] = start(form, x[c].neg - x[c].neg_low);
@@ -93,7 +93,7 @@ CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w,
     for (int g = 0; g < 8; g++) {
         __m512i *dot = form.split && g >= 4 ? high : low;
         const __m512i q = form.codes(w, s, g);
-        CPU_UNROLL
+        CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) dot[c] = _mm512_dpbusd_epi32(dot[c], q, _mm512_set1_epi32(x[c].q4[g]));
     }
     panel_scale(form, nc, w, s, 0, x, low, f);
@@ -103,7 +103,7 @@ CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w,
 CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 *f) {
     const __mmask16 rows = (__mmask16)((1u << a->n_rows) - 1);
     const __m512 bias = a->bias ? _mm512_maskz_loadu_ps(rows, a->bias) : _mm512_setzero_ps();
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         float *out = a->out + (ptrdiff_t)c * a->out_stride;
         __m512 v = f[c];
@@ -118,7 +118,7 @@ CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 
 
 CPU_INLINE void panel_run(const panel_form form, const int nc, const cpu_panel_args *a) {
     __m512 f[CPU_TILE_COLS];
-    CPU_UNROLL
+    CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) f[c] = _mm512_setzero_ps();
     const uint8_t *w = a->panel;
     const cpu_act *x = a->act;
@@ -130,6 +130,7 @@ CPU_INLINE void panel_run(const panel_form form, const int nc, const cpu_panel_a
             panel_sub(form, nc, w, 0, x, f);
             x += nc;
         } else {
+            CPU_ROLLED
             for (int s = 0; s < form.subs; s++, x += nc) {
                 const size_t sub_bytes = form.block_bytes / 8;
                 if (nc <= 2) {
@@ -145,8 +146,16 @@ CPU_INLINE void panel_run(const panel_form form, const int nc, const cpu_panel_a
 }
 
 // Instances for 1..8 columns and their table.
+#if CPU_SANITIZED
+#define PANEL_ANY(name)                                                                                                \
+    static __attribute__((noinline)) void name##_any(int nc, const cpu_panel_args *a) { panel_run(name##_form, nc, a); }
+#define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { name##_any(nc, a); }
+#else
+#define PANEL_ANY(name)
 #define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, nc, a); }
+#endif
 #define PANEL_KERNELS(name)                                                                                            \
+    PANEL_ANY(name)                                                                                                    \
     PANEL_COLUMN(name, 1) PANEL_COLUMN(name, 2) PANEL_COLUMN(name, 3) PANEL_COLUMN(name, 4)                            \
     PANEL_COLUMN(name, 5) PANEL_COLUMN(name, 6) PANEL_COLUMN(name, 7) PANEL_COLUMN(name, 8)                            \
     const cpu_panel_kernels cpu_matmul_##name##_avx512vnni = {                                                         \

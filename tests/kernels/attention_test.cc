@@ -113,6 +113,23 @@ TEST_P(Attention, PoisonStaysWithItsReaders) {
     }
 }
 
+// The oracle itself: nothing but the last rounding separates ref from the definition.
+TEST(AttentionRef, IsTheDefinitionRoundedOnce) {
+    Rig rig({"ref", ""});
+    for (const AttentionCase &c : attention_cases()) {
+        SCOPED_TRACE(words(c));
+        std::vector<Sequence> sequences = sequences_of(c);
+        Host want(0, c.n_heads_kv * c.group * c.head_dim);
+        std::vector<double> bound, tight;
+        for (size_t i = 0; i < sequences.size(); i++)
+            for (int p = c.spans[i].cached; p < sequences[i].length(); p++)
+                attend_by_definition(c, sequences[i], p, 1.0f / std::sqrt((float)c.head_dim), want, bound);
+        for (size_t i = 0; i < bound.size(); i++)
+            tight.push_back(kEps * std::fabs((double)want.v[i]) + 1e-6 * bound[i] + kSmallest);
+        ASSERT_TRUE(within(run(rig, c, sequences), want, tight));
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, Attention, testing::ValuesIn(targets()),
                          [](const auto &info) { return info.param.name(); });
 

@@ -161,6 +161,16 @@ TEST(Sampler, NucleusOfFlatLogitsReachesFarIntoTheVocabulary) {
     EXPECT_GT(largest, 14500);
 }
 
+TEST(Sampler, TopKOfEqualLogitsKeepsTheLowestIds) {
+    wtl_sampler_options o = {};
+    o.temperature = 1;
+    o.top_k = 5;
+    Sampler s(o, 700);
+    std::set<int32_t> drawn;
+    for (int i = 0; i < 200; i++) drawn.insert(s.next(std::vector<float>(700, 1.0f)));
+    EXPECT_EQ(drawn, (std::set<int32_t>{0, 1, 2, 3, 4}));
+}
+
 TEST(Sampler, SameSeedSameTokens) {
     wtl_sampler_options o = {};
     o.temperature = 1;

@@ -1,0 +1,141 @@
+// The thread pool: every thread runs once per job, jobs of several callers take turns, idle workers cost nothing, and
+// more threads than cores still make progress. Run under ThreadSanitizer as well.
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "kernels/cpu/cores.h"
+#include "runtime/base/alloc.h"
+#include "runtime/base/clock.h"
+
+namespace {
+
+struct Pool {
+    cpu_pool *pool = nullptr;
+    explicit Pool(int32_t n) {
+        wtl_error err;
+        EXPECT_EQ(pool_open(n, &pool, &err), WTL_OK);
+    }
+    ~Pool() { pool_close(&pool); }
+};
+
+struct Count {
+    std::vector<int64_t> runs; // plain: each thread writes its own, the pool must order them before pool_run returns
+    int32_t n_threads = 0;
+};
+
+void count_job(void *ctx, int32_t thread, int32_t n_threads) {
+    auto *c = static_cast<Count *>(ctx);
+    c->runs[static_cast<size_t>(thread)]++;
+    if (thread == 0) c->n_threads = n_threads;
+}
+
+TEST(Pool, EveryThreadRunsOncePerJob) {
+    for (int32_t n : {1, 2, 3, 4, 7, 32}) {
+        Pool p(n);
+        EXPECT_EQ(pool_threads(p.pool), n);
+        const int64_t jobs = n <= 2 ? 20000 : 300;
+        Count c;
+        c.runs.resize(static_cast<size_t>(n));
+        for (int64_t j = 1; j <= jobs; j++) {
+            pool_run(p.pool, count_job, &c);
+            for (int64_t runs : c.runs) ASSERT_EQ(runs, j) << n << " threads";
+        }
+        EXPECT_EQ(c.n_threads, n);
+    }
+}
+
+TEST(Pool, WakesSleepingWorkers) {
+    Pool p(3);
+    Count c;
+    c.runs.resize(3);
+    for (int64_t j = 1; j <= 50; j++) {
+        std::this_thread::sleep_for(std::chrono::microseconds(j % 2 ? 400 : 40)); // longer and shorter than the spin
+        pool_run(p.pool, count_job, &c);
+        for (int64_t runs : c.runs) ASSERT_EQ(runs, j);
+    }
+}
+
+struct Exclusive {
+    std::atomic<int> inside{0};
+    std::atomic<bool> overlapped{false};
+    int64_t sum = 0; // only thread 0 of the running job writes it
+};
+
+void exclusive_job(void *ctx, int32_t thread, int32_t) {
+    auto *e = static_cast<Exclusive *>(ctx);
+    if (thread != 0) return;
+    if (e->inside.fetch_add(1) != 0) e->overlapped = true;
+    e->sum++;
+    e->inside.fetch_sub(1);
+}
+
+TEST(Pool, ConcurrentCallersTakeTurns) {
+    Pool p(3);
+    Exclusive e;
+    std::vector<std::thread> callers;
+    for (int t = 0; t < 4; t++) {
+        callers.emplace_back([&] {
+            for (int j = 0; j < 500; j++) pool_run(p.pool, exclusive_job, &e);
+        });
+    }
+    for (auto &t : callers) t.join();
+    EXPECT_FALSE(e.overlapped);
+    EXPECT_EQ(e.sum, 4 * 500);
+}
+
+TEST(Pool, IdleWorkersUseNoCpuTime) {
+    Pool p(cpu_usable_cores());
+    Count c;
+    c.runs.resize(static_cast<size_t>(pool_threads(p.pool)));
+    pool_run(p.pool, count_job, &c);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5)); // spinning ends long before
+    const uint64_t before = wtl_cpu_time_ns();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    EXPECT_LT(wtl_cpu_time_ns() - before, 20000000u);
+}
+
+TEST(Pool, RefusesNonsenseCounts) {
+    wtl_error err;
+    cpu_pool *pool = nullptr;
+    for (int32_t n : {0, -1, 100000}) {
+        EXPECT_EQ(pool_open(n, &pool, &err), WTL_ERR_INVALID);
+        EXPECT_EQ(pool, nullptr);
+        EXPECT_NE(std::string(err.message).find("threads"), std::string::npos);
+    }
+    pool_close(&pool); // NULL inside
+    pool_close(nullptr);
+}
+
+TEST(Pool, OutOfMemoryIsAStatus) {
+    wtl_alloc_set_hook([](void *, size_t) { return false; }, nullptr);
+    wtl_error err;
+    cpu_pool *pool = nullptr;
+    const wtl_status status = pool_open(4, &pool, &err);
+    wtl_alloc_set_hook(nullptr, nullptr);
+    EXPECT_EQ(status, WTL_ERR_NO_MEMORY);
+}
+
+TEST(Cores, DefaultsAreSane) {
+    EXPECT_GE(cpu_default_threads(), 1);
+    EXPECT_LE(cpu_default_threads(), cpu_usable_cores());
+    EXPECT_LE(cpu_usable_cores(), static_cast<int32_t>(std::thread::hardware_concurrency()));
+}
+
+TEST(InstructionSets, MaskIsNamedAndChecked) {
+    wtl_error err;
+    cpu_isa isa;
+    EXPECT_EQ(cpu_isa_choose("scalar", &isa, &err), WTL_OK);
+    EXPECT_EQ(isa, CPU_ISA_SCALAR);
+    EXPECT_EQ(cpu_isa_choose("sse9", &isa, &err), WTL_ERR_INVALID);
+    EXPECT_NE(std::string(err.message).find("avx512vnni"), std::string::npos);
+    for (int i = 0; i < CPU_ISA_COUNT; i++) {
+        const auto one = static_cast<cpu_isa>(i);
+        EXPECT_EQ(cpu_isa_choose(cpu_isa_name(one), &isa, &err), cpu_isa_available(one) ? WTL_OK : WTL_ERR_UNSUPPORTED);
+    }
+}
+
+} // namespace
