@@ -6,6 +6,7 @@
 // second, so weights are read from memory once per op.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdatomic.h>
+#include <string.h>
 
 #include "kernels/cpu/cpu_panel.h"
 #include "kernels/cpu/cpu_weight.h"
@@ -20,6 +21,8 @@ typedef struct matmul_job {
     const wtl_matmul *a;
     const cpu_matmul_kernels *kernels;
     cpu_act *acts;      // tile t starts at first_column(t) * n_blocks and is [n_blocks, columns of the tile]
+    cpu_act *fine;      // the same shape
+    uint8_t *has_fine;  // [n_tiles, n_blocks]
     int32_t n_blocks, n_tiles;
     int32_t group[WTL_MATMUL_PARTS];         // panels per group
     int32_t groups_end[WTL_MATMUL_PARTS];    // running count of groups over the parts; equal to the one before: a float part
@@ -33,8 +36,12 @@ static bool is_packed(const wtl_weight *w) { return cpu_weight_of(w)->layout == 
 // Bytes of one row in the file, for the widest quantised type (Q8_0), padded to keep threads on their own cache lines.
 static size_t file_row_bytes(int32_t max_cols) { return (blocks_up(max_cols) * sizeof(block_q8_0) + 127) / 64 * 64; }
 
+static size_t acts_bytes(int32_t max_rows, int32_t max_cols) { return (size_t)max_rows * blocks_up(max_cols) * sizeof(cpu_act); }
+
+static size_t tiles(int32_t rows) { return ((size_t)rows + CPU_TILE_COLS - 1) / CPU_TILE_COLS; }
+
 size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
-    const size_t acts = (size_t)limits->max_rows * blocks_up(limits->max_cols) * sizeof(cpu_act);
+    const size_t acts = acts_bytes(limits->max_rows, limits->max_cols) * 2 + tiles(limits->max_rows) * blocks_up(limits->max_cols);
     const size_t rows = (size_t)n_threads * file_row_bytes(limits->max_cols);
     return acts > rows ? acts : rows;
 }
@@ -44,12 +51,37 @@ static int32_t first_column(const matmul_job *job, int32_t tile) {
     return (int32_t)((int64_t)job->a->x.rows * tile / job->n_tiles);
 }
 
+// What rounding to act left of x [32], quantised in turn.
+static void quantize_rest(const cpu_matmul_kernels *kernels, const float *x, const cpu_act *act, cpu_act *fine) {
+    float rest[32];
+    for (int i = 0; i < 32; i++) rest[i] = x[i] - act->d * (float)act->q[i];
+    kernels->quantize(rest, 1, fine, 1);
+}
+
+// One column of a tile of n: quantises it, and its blocks above the mean a second time. A decision about the column alone.
+static void quantize_column(const matmul_job *job, const float *x, cpu_act *acts, cpu_act *fine, int32_t n, uint8_t *has_fine) {
+    float sum = 0;
+    job->kernels->quantize(x, job->n_blocks, acts, n);
+    for (int32_t b = 0; b < job->n_blocks; b++) sum += acts[(ptrdiff_t)b * n].d;
+    const float mean = sum / (float)job->n_blocks; // NaN with a NaN or Inf in the column: then no block is above it
+    for (int32_t b = 0; b < job->n_blocks; b++, acts += n, fine += n) {
+        if (acts->d > mean) {
+            quantize_rest(job->kernels, x + 32 * (ptrdiff_t)b, acts, fine);
+            has_fine[b] = 1;
+        } else {
+            memset(fine, 0, sizeof *fine);
+        }
+    }
+}
+
 static void quantize_tile(const matmul_job *job, int32_t tile) {
     const wtl_mat x = job->a->x;
-    const int32_t first = first_column(job, tile), end = first_column(job, tile + 1);
-    cpu_act *acts = job->acts + (size_t)first * (size_t)job->n_blocks;
-    for (int32_t c = first; c < end; c++) {
-        job->kernels->quantize(x.data + (int64_t)c * x.stride, job->n_blocks, acts + (c - first), end - first);
+    const int32_t first = first_column(job, tile), n = first_column(job, tile + 1) - first;
+    const size_t start = (size_t)first * (size_t)job->n_blocks;
+    uint8_t *has_fine = job->has_fine + (size_t)tile * (size_t)job->n_blocks;
+    memset(has_fine, 0, (size_t)job->n_blocks);
+    for (int32_t c = 0; c < n; c++) {
+        quantize_column(job, x.data + (int64_t)(first + c) * x.stride, job->acts + start + c, job->fine + start + c, n, has_fine);
     }
 }
 
@@ -86,6 +118,8 @@ static void multiply_group(const matmul_job *job, int32_t part, int32_t group) {
             kernels->columns[n_columns](&(cpu_panel_args){
                 .panel = (const uint8_t *)w->data + (size_t)p * w->panel_bytes,
                 .act = job->acts + (size_t)column * (size_t)job->n_blocks,
+                .fine = job->fine + (size_t)column * (size_t)job->n_blocks,
+                .has_fine = job->has_fine + (size_t)t * (size_t)job->n_blocks,
                 .n_blocks = job->n_blocks,
                 .n_rows = left < CPU_PANEL_ROWS ? left : CPU_PANEL_ROWS,
                 .out = out.data + (int64_t)column * out.stride + row,
@@ -146,7 +180,9 @@ void cpu_matmul(wtl_stream *s, const wtl_matmul *a) {
     }
     if (!any_packed) return;
     matmul_job job = {.a = a, .kernels = be->matmul, .acts = stream->quant_scratch, .n_blocks = a->x.cols / 32};
-    job.n_tiles = (a->x.rows + CPU_TILE_COLS - 1) / CPU_TILE_COLS;
+    job.n_tiles = (int32_t)tiles(a->x.rows);
+    job.fine = job.acts + (size_t)a->x.rows * (size_t)job.n_blocks;
+    job.has_fine = (uint8_t *)(job.fine + (size_t)a->x.rows * (size_t)job.n_blocks);
     quantize_all(be->pool, &job);
     plan_groups(&job, pool_threads(be->pool));
     pool_run(be->pool, multiply_run, &job);

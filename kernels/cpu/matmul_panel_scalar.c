@@ -181,11 +181,12 @@ static void run(const plain_form *form, int32_t n_columns, const cpu_panel_args 
     float acc[CPU_TILE_COLS][16] = {{0}};
     plain_block block;
     const uint8_t *w = a->panel;
-    const cpu_act *x = a->act;
     for (int32_t b = 0; b < a->n_blocks; b += form->subs, w += form->block_bytes) {
-        for (int32_t sub = 0; sub < form->subs; sub++, x += n_columns) {
+        for (int32_t sub = 0; sub < form->subs; sub++) {
+            const ptrdiff_t at = (ptrdiff_t)(b + sub) * n_columns;
             form->spread(w, sub, &block);
-            for (int32_t c = 0; c < n_columns; c++) multiply_block(form, &block, x + c, acc[c]);
+            for (int32_t c = 0; c < n_columns; c++) multiply_block(form, &block, a->act + at + c, acc[c]);
+            for (int32_t c = 0; c < n_columns && a->has_fine[b + sub]; c++) multiply_block(form, &block, a->fine + at + c, acc[c]);
         }
     }
     for (int32_t c = 0; c < n_columns; c++) {

@@ -148,18 +148,22 @@ CPU_INLINE void panel_pass(const panel_form form, const int nc, const int n_eigh
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) f[0][c] = f[1][c] = _mm256_setzero_ps();
     const uint8_t *w = a->panel;
-    const cpu_act *x = a->act + first;
     const size_t sub_bytes = form.block_bytes / (size_t)form.subs;
     for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
         CPU_ROLLED
-        for (int s = 0; s < form.subs; s++, x += tile) {
+        for (int s = 0; s < form.subs; s++) {
             if (n_eights == 2) {
                 for (size_t i = 0; i < sub_bytes; i += 64) {
                     _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + (size_t)s * sub_bytes + i, _MM_HINT_T0);
                 }
             }
-            panel_sub(form, nc, w, s, rows, x, f[0]);
-            if (n_eights == 2) panel_sub(form, nc, w, s, rows + 8, x, f[1]);
+            const ptrdiff_t at = (ptrdiff_t)(b + s) * tile + first;
+            const cpu_act *x = a->act + at;
+            CPU_ROLLED
+            for (int passes = a->has_fine[b + s] ? 2 : 1; passes > 0; passes--, x = a->fine + at) {
+                panel_sub(form, nc, w, s, rows, x, f[0]);
+                if (n_eights == 2) panel_sub(form, nc, w, s, rows + 8, x, f[1]);
+            }
         }
     }
     CPU_UNROLL_COLUMNS

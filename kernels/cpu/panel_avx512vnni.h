@@ -100,6 +100,13 @@ CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w,
     if (form.split) panel_scale(form, nc, w, s, 1, x, high, f);
 }
 
+// Block b of the panel: its activations and, where there are any, what their rounding left.
+CPU_INLINE void panel_block(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_panel_args *a, int32_t b, __m512 *f) {
+    const cpu_act *x = a->act + (ptrdiff_t)b * nc;
+    CPU_ROLLED
+    for (int passes = a->has_fine[b] ? 2 : 1; passes > 0; passes--, x = a->fine + (ptrdiff_t)b * nc) panel_sub(form, nc, w, s, x, f);
+}
+
 CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 *f) {
     const __mmask16 rows = (__mmask16)((1u << a->n_rows) - 1);
     const __m512 bias = a->bias ? _mm512_maskz_loadu_ps(rows, a->bias) : _mm512_setzero_ps();
@@ -121,24 +128,22 @@ CPU_INLINE void panel_run(const panel_form form, const int nc, const cpu_panel_a
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) f[c] = _mm512_setzero_ps();
     const uint8_t *w = a->panel;
-    const cpu_act *x = a->act;
     for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
         if (form.subs == 1) {
             if (nc <= 2) {
                 for (size_t i = 0; i < form.block_bytes; i += 64) _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + i, _MM_HINT_T0);
             }
-            panel_sub(form, nc, w, 0, x, f);
-            x += nc;
+            panel_block(form, nc, w, 0, a, b, f);
         } else {
             CPU_ROLLED
-            for (int s = 0; s < form.subs; s++, x += nc) {
+            for (int s = 0; s < form.subs; s++) {
                 const size_t sub_bytes = form.block_bytes / 8;
                 if (nc <= 2) {
                     for (size_t i = 0; i < sub_bytes; i += 64) {
                         _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + (size_t)s * sub_bytes + i, _MM_HINT_T0);
                     }
                 }
-                panel_sub(form, nc, w, s, x, f);
+                panel_block(form, nc, w, s, a, b + s, f);
             }
         }
     }

@@ -22,27 +22,40 @@ std::string words(wtl_dtype dtype, const MatmulCase &c) {
 
 // x rounded to int8 per 32 values as the contract says, and the part of |x| that may legitimately come out otherwise.
 struct Quantised {
-    Host x;      // q * step
-    Host step;   // of each value
+    Host x;      // what is multiplied
+    Host step;   // of each value: of its second rounding where it has one
     Host unsure; // one step where a tie is too close to call, the whole magnitude where the block counts as tiny
 };
 
+float block_step(const Host &x, int r, int first) {
+    float amax = 0;
+    for (int c = first; c < first + 32; c++) amax = std::fmax(amax, std::fabs(x.at(r, c)));
+    return (double)amax < kQuantTiny ? 0.0f : amax / 127.0f;
+}
+
+// Rounds the block of `from` to multiples of step: into q.x (added), with what is left in rest.
+void round_block(Quantised &q, const Host &from, Host &rest, int r, int first, float step, double tie) {
+    for (int c = first; c < first + 32; c++) {
+        double scaled = step > 0 ? (double)from.at(r, c) / (double)step : 0.0, whole = std::nearbyint(scaled);
+        q.x.at(r, c) = (float)((double)q.x.at(r, c) + whole * (double)step);
+        q.step.at(r, c) = step;
+        rest.at(r, c) = from.at(r, c) - step * (float)whole;
+        bool close = std::fabs(scaled - std::floor(scaled) - 0.5) < tie;
+        q.unsure.at(r, c) = step == 0 ? std::fabs(from.at(r, c)) : close ? step : 0.0f;
+    }
+}
+
 Quantised quantise(const Host &x) {
-    Quantised q = {x, x, Host(x.rows, x.cols)};
+    Quantised q = {Host(x.rows, x.cols), Host(x.rows, x.cols), Host(x.rows, x.cols)};
+    Host rest = x, ignored = x;
     for (int r = 0; r < x.rows; r++) {
+        float sum = 0;
+        for (int first = 0; first < x.cols; first += 32) sum += block_step(x, r, first);
+        const float mean = sum / (float)(x.cols / 32);
         for (int first = 0; first < x.cols; first += 32) {
-            float amax = 0;
-            for (int c = first; c < first + 32; c++) amax = std::fmax(amax, std::fabs(x.at(r, c)));
-            double step = (double)(amax / 127.0f);
-            for (int c = first; c < first + 32; c++) {
-                double scaled = step > 0 ? (double)x.at(r, c) / step : 0.0, from_tie = scaled - std::floor(scaled) - 0.5;
-                q.x.at(r, c) = (float)(std::nearbyint(scaled) * step);
-                q.step.at(r, c) = (float)step;
-                if ((double)amax < kQuantTiny)
-                    q.unsure.at(r, c) = amax;
-                else if (std::fabs(from_tie) < kQuantTie)
-                    q.unsure.at(r, c) = (float)step;
-            }
+            const float step = block_step(x, r, first);
+            round_block(q, x, rest, r, first, step, kQuantTie);
+            if (step > mean) round_block(q, rest, ignored, r, first, block_step(rest, r, first), kQuantFineTie);
         }
     }
     return q;
