@@ -76,6 +76,7 @@ typedef struct wtl_tensor {
     wtl_dtype dtype;
     int32_t rows, cols;
     size_t row_bytes;
+    bool file_mapping; // data is a read-only mapping of a file: whoever has copied pages of it may give them back to the kernel
 } wtl_tensor;
 
 // An f32 matrix of activations in a backend's memory: element (r, c) is data[r * stride + c].

@@ -12,25 +12,35 @@ static bool place(void *base, size_t *offset, int32_t rows, int32_t cols, wtl_ma
     return true;
 }
 
+typedef struct act_shape {
+    int32_t rows, cols;
+    wtl_mat *mat;
+} act_shape;
+
+static bool place_all(void *base, size_t *offset, const act_shape *shapes, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!place(base, offset, shapes[i].rows, shapes[i].cols, shapes[i].mat)) return false;
+    return true;
+}
+
 bool model_acts_layout(const wtl_model_config *c, int32_t max_rows, int32_t max_logits, void *base, wtl_acts *acts,
                        size_t *bytes) {
     wtl_acts a;
-    size_t offset = 0;
     const int32_t q_width = c->n_heads * c->head_dim, kv_width = c->n_heads_kv * c->head_dim;
-    const struct {
-        int32_t rows, cols;
-        wtl_mat *mat;
-    } parts[] = {
-        {max_rows, c->n_embd, &a.x},       {max_rows, c->n_embd, &a.h},          {max_rows, q_width, &a.q},
-        {max_rows, kv_width, &a.k},        {max_rows, kv_width, &a.v},           {max_rows, q_width, &a.attn},
-        {max_rows, c->n_ff, &a.gate},      {max_rows, c->n_ff, &a.up},           {max_rows, c->n_embd, &a.out},
-        {max_rows, c->n_rot, &a.rope_global}, {max_rows, c->n_rot, &a.rope_local}, {max_logits, c->n_embd, &a.x_out},
-        {max_logits, q_width, &a.attn_out}, {max_logits, c->n_vocab, &a.logits},
+    const act_shape lasting[] = {
+        {max_rows, c->n_embd, &a.x},          {max_rows, c->n_embd, &a.h},       {max_rows, c->n_rot, &a.rope_global},
+        {max_rows, c->n_rot, &a.rope_local},  {max_logits, c->n_embd, &a.x_out}, {max_logits, q_width, &a.attn_out},
+        {max_logits, c->n_vocab, &a.logits},
     };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (!place(base, &offset, parts[i].rows, parts[i].cols, parts[i].mat)) return false;
+    const act_shape attention[] = {{max_rows, q_width, &a.q}, {max_rows, kv_width, &a.k}, {max_rows, kv_width, &a.v}, {max_rows, q_width, &a.attn}};
+    const act_shape feed_forward[] = {{max_rows, c->n_ff, &a.gate}, {max_rows, c->n_ff, &a.up}};
+    size_t offset = 0;
+    if (!place_all(base, &offset, lasting, sizeof lasting / sizeof *lasting)) return false;
+    size_t attention_end = offset, feed_forward_end = offset;
+    if (!place_all(base, &attention_end, attention, sizeof attention / sizeof *attention)) return false;
+    if (!place_all(base, &feed_forward_end, feed_forward, sizeof feed_forward / sizeof *feed_forward)) return false;
     if (acts) *acts = a;
-    *bytes = offset;
+    *bytes = attention_end > feed_forward_end ? attention_end : feed_forward_end;
     return true;
 }
 

@@ -51,8 +51,7 @@ static void gemma3_forward(const wtl_model *m, wtl_stream *s, const wtl_step *st
     const wtl_backend_ops *be = s->ops;
     const int32_t n = step->rows.n_rows;
     wtl_mat x = model_rows(step->acts.x, n);       // [n, n_embd] the residual stream
-    wtl_mat h = model_rows(step->acts.h, n);       // [n, n_embd]
-    wtl_mat out = model_rows(step->acts.out, n);   // [n, n_embd]
+    wtl_mat h = model_rows(step->acts.h, n);       // [n, n_embd] normed input of a block, then its output
     wtl_mat q = model_rows(step->acts.q, n);       // [n, n_heads * head_dim]
     wtl_mat k = model_rows(step->acts.k, n);       // [n, n_heads_kv * head_dim]
     wtl_mat v = model_rows(step->acts.v, n);       // [n, n_heads_kv * head_dim]
@@ -90,21 +89,20 @@ static void gemma3_forward(const wtl_model *m, wtl_stream *s, const wtl_step *st
         if (il == c->n_layers - 1) { // behind the last attention only the rows with logits matter
             model_keep_output_rows(s, step, &x, &attn);
             h = model_rows(h, x.rows);
-            out = model_rows(out, x.rows);
             gate = model_rows(gate, x.rows);
             up = model_rows(up, x.rows);
         }
-        model_matmul(s, attn, l->wo, NULL, out);
-        be->rms_norm(s, out, l->post_attn_norm, c->norm_eps, out);
-        be->add(s, x, out, x);
+        model_matmul(s, attn, l->wo, NULL, h);
+        be->rms_norm(s, h, l->post_attn_norm, c->norm_eps, h);
+        be->add(s, x, h, x);
 
         be->rms_norm(s, x, l->ffn_norm, c->norm_eps, h);
         const wtl_matmul gate_up = {.x = h, .n_parts = 2, .part = {{l->gate, NULL, gate}, {l->up, NULL, up}}};
         be->matmul(s, &gate_up);
         be->glu(s, gate, up, c->act, gate);
-        model_matmul(s, gate, l->down, NULL, out);
-        be->rms_norm(s, out, l->post_ffn_norm, c->norm_eps, out);
-        be->add(s, x, out, x);
+        model_matmul(s, gate, l->down, NULL, h);
+        be->rms_norm(s, h, l->post_ffn_norm, c->norm_eps, h);
+        be->add(s, x, h, x);
     }
 
     be->rms_norm(s, x, m->output_norm, c->norm_eps, h);

@@ -57,6 +57,7 @@ void gguf_close(gguf_file **file); // accepts NULL and a NULL file
 
 const char *gguf_path(const gguf_file *file); // as given at open
 uint64_t gguf_file_bytes(const gguf_file *file);
+bool gguf_is_mapped(const gguf_file *file); // a file on disk, not the caller's memory
 uint32_t gguf_version(const gguf_file *file);
 uint64_t gguf_data_offset(const gguf_file *file); // start of the tensor data section
 size_t gguf_n_kv(const gguf_file *file);

@@ -27,6 +27,7 @@ uint32_t gguf_scalar_bytes(gguf_type type) { return (unsigned)type < GGUF_TYPE_E
 
 const char *gguf_path(const gguf_file *file) { return file->path; }
 uint64_t gguf_file_bytes(const gguf_file *file) { return file->bytes; }
+bool gguf_is_mapped(const gguf_file *file) { return file->mapped; }
 uint32_t gguf_version(const gguf_file *file) { return file->version; }
 uint64_t gguf_data_offset(const gguf_file *file) { return file->data_offset; }
 size_t gguf_n_kv(const gguf_file *file) { return file->n_kv; }

@@ -41,7 +41,7 @@ static void bind_tensor(model_binder *b, int32_t layer, const char *name, int32_
         if (!optional) b->status = wtl_fail(b->err, WTL_ERR_FORMAT, "%s: tensor %s is missing", gguf_path(b->file), full);
         return;
     }
-    const wtl_tensor source = {t->data, t->dtype, rows, cols, (size_t)(t->bytes / (uint64_t)rows)};
+    const wtl_tensor source = {t->data, t->dtype, rows, cols, (size_t)(t->bytes / (uint64_t)rows), gguf_is_mapped(b->file)};
     wtl_backend *be = b->model->be;
     gguf_will_need(b->file, t);
     b->status = be->ops->weight_prepare(be, &source, use, out, b->err);

@@ -84,9 +84,10 @@ wtl_status model_load(const gguf_file *file, wtl_backend *be, wtl_model **out, w
 void model_close(wtl_model **model);
 bool model_borrows_file(const wtl_model *model);
 
-// Activations of one step: every matrix that a forward pass needs, carved from one piece of backend memory.
+// Activations of one step: every matrix that a forward pass needs, carved from one piece of backend memory. gate and up lie
+// where q, k, v and attn do: a layer's attention is over when its feed-forward block begins.
 typedef struct wtl_acts {
-    wtl_mat x, h, q, k, v, attn, gate, up, out; // [max_rows, width]
+    wtl_mat x, h, q, k, v, attn, gate, up;      // [max_rows, width]
     wtl_mat rope_global, rope_local;            // [max_rows, n_rot]
     wtl_mat x_out, attn_out, logits;            // [max_logits, width]: the rows whose logits are wanted
 } wtl_acts;

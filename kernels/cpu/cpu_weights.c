@@ -5,6 +5,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "kernels/cpu/cpu_panel.h"
 #include "kernels/cpu/cpu_weight.h"
@@ -85,6 +87,18 @@ static void fill_items(const fill_job *job, int32_t first, int32_t end) {
     }
 }
 
+// Gives the pages behind items first..end - 1 back, so that a matrix is never resident twice. Only whole pages: the ones at
+// the ends may hold what others still need.
+static void release_source(const fill_job *job, int32_t first, int32_t end) {
+    if (!job->src->file_mapping) return;
+    const int32_t rows_per_item = job->w->layout == CPU_LAYOUT_PANELS ? CPU_PANEL_ROWS : 1, rows = job->src->rows;
+    const int64_t last = (int64_t)end * rows_per_item < rows ? (int64_t)end * rows_per_item : rows;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)job->src->data;
+    const uintptr_t from = (data + (size_t)first * (size_t)rows_per_item * job->src->row_bytes + page - 1) & ~(page - 1);
+    const uintptr_t to = (data + (size_t)last * job->src->row_bytes) & ~(page - 1);
+    if (to > from) madvise((void *)from, to - from, MADV_DONTNEED); // a hint: refusal costs memory only
+}
+
 static void fill_run(void *ctx, int32_t thread, int32_t n_threads) {
     fill_job *job = ctx;
     (void)thread, (void)n_threads;
@@ -92,6 +106,7 @@ static void fill_run(void *ctx, int32_t thread, int32_t n_threads) {
     while ((first = atomic_fetch_add(&job->next, job->chunk)) < job->n_items) {
         const int32_t end = job->n_items - first < job->chunk ? job->n_items : first + job->chunk;
         fill_items(job, first, end);
+        release_source(job, first, end);
     }
 }
 

@@ -129,7 +129,7 @@ static void prepare(wtl_backend *be, wtl_dtype dtype, int32_t cols, int32_t n, s
     uint8_t *data = wtl_malloc((size_t)s->rows * row_bytes);
     if (!data) exit(1);
     fill(dtype, data, (size_t)s->rows * row_bytes);
-    const wtl_tensor src = {data, dtype, s->rows, cols, row_bytes};
+    const wtl_tensor src = {data, dtype, s->rows, cols, row_bytes, false};
     double samples[STREAM_BYTES / PIECE_BYTES];
     for (int32_t i = 0; i < s->n_weights; i++) {
         const uint64_t start = wtl_clock_ns();

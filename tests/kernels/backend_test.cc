@@ -113,11 +113,11 @@ TEST_P(Backend, RefusesWhatCannotRun) {
         EXPECT_NE(err.message[0], '\0');
         rig.ops()->weight_free(rig.backend(), w);
     };
-    refused({data.data(), WTL_DTYPE_IQ2_XXS, 1, 256, 66}, WTL_WEIGHT_MATRIX, WTL_ERR_UNSUPPORTED);
-    refused({data.data(), WTL_DTYPE_I32, 1, 4, 16}, WTL_WEIGHT_VECTOR, WTL_ERR_UNSUPPORTED);
-    refused({data.data(), (wtl_dtype)4, 1, 32, 18}, WTL_WEIGHT_MATRIX, WTL_ERR_UNSUPPORTED);
-    refused({data.data(), WTL_DTYPE_Q4_0, 1, 33, 36}, WTL_WEIGHT_MATRIX, WTL_ERR_INVALID);
-    refused({data.data(), WTL_DTYPE_F32, 2, 4, 16}, WTL_WEIGHT_VECTOR, WTL_ERR_INVALID);
+    refused({data.data(), WTL_DTYPE_IQ2_XXS, 1, 256, 66, false}, WTL_WEIGHT_MATRIX, WTL_ERR_UNSUPPORTED);
+    refused({data.data(), WTL_DTYPE_I32, 1, 4, 16, false}, WTL_WEIGHT_VECTOR, WTL_ERR_UNSUPPORTED);
+    refused({data.data(), (wtl_dtype)4, 1, 32, 18, false}, WTL_WEIGHT_MATRIX, WTL_ERR_UNSUPPORTED);
+    refused({data.data(), WTL_DTYPE_Q4_0, 1, 33, 36, false}, WTL_WEIGHT_MATRIX, WTL_ERR_INVALID);
+    refused({data.data(), WTL_DTYPE_F32, 2, 4, 16, false}, WTL_WEIGHT_VECTOR, WTL_ERR_INVALID);
 }
 
 // One step through every op that a forward pass uses.

@@ -47,7 +47,7 @@ Host Host::slice(int first, int n) const {
 }
 
 wtl_tensor HostWeight::tensor() const {
-    return {bytes.data(), dtype, rows, cols, bytes.size() / (size_t)rows};
+    return {bytes.data(), dtype, rows, cols, bytes.size() / (size_t)rows, false};
 }
 
 Rig::Rig(const Target &target, const Options &options) {
@@ -140,7 +140,7 @@ const wtl_weight *Rig::vector(const std::vector<float> &values) {
     Guarded source(values.size() * sizeof(float));
     std::memcpy(source.data(), values.data(), source.size());
     source.make_read_only();
-    wtl_tensor tensor = {source.data(), WTL_DTYPE_F32, 1, (int32_t)values.size(), source.size()};
+    wtl_tensor tensor = {source.data(), WTL_DTYPE_F32, 1, (int32_t)values.size(), source.size(), false};
     wtl_weight *out = nullptr;
     wtl_error err = {};
     EXPECT_EQ(ops()->weight_prepare(be_, &tensor, WTL_WEIGHT_VECTOR, &out, &err), WTL_OK) << err.message;
