@@ -3,6 +3,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -92,10 +94,15 @@ TEST(Pool, IdleWorkersUseNoCpuTime) {
     Count c;
     c.runs.resize(static_cast<size_t>(pool_threads(p.pool)));
     pool_run(p.pool, count_job, &c);
-    std::this_thread::sleep_for(std::chrono::milliseconds(5)); // spinning ends long before
-    const uint64_t before = wtl_cpu_time_ns();
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    EXPECT_LT(wtl_cpu_time_ns() - before, 20000000u);
+    // On a busy machine a worker may meet its job late; a pool that spins uses the time of every window.
+    uint64_t least_ns = UINT64_MAX;
+    for (int window = 0; window < 5 && least_ns > 2000000; window++) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        const uint64_t before = wtl_cpu_time_ns();
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        least_ns = std::min(least_ns, wtl_cpu_time_ns() - before);
+    }
+    EXPECT_LT(least_ns, 2000000u); // 0.01 CPU-seconds a second
 }
 
 TEST(Pool, RefusesNonsenseCounts) {
