@@ -2,14 +2,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/engine.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "kernels/cpu/cpu.h"
 #include "runtime/base/alloc.h"
 #include "runtime/vocab.h"
 
 #define THREADS_MAX 1024
 
 const char *wtl_version(void) { return WTL_VERSION_TEXT; }
+
+void wtl_cpu_list(char *out, size_t cap) {
+    size_t n = 0;
+    if (cap) out[0] = '\0';
+    for (int isa = 0; isa < CPU_ISA_COUNT && n < cap; isa++)
+        if (cpu_isa_available((cpu_isa)isa)) n += (size_t)snprintf(out + n, cap - n, "%s%s", n ? ", " : "", cpu_isa_name((cpu_isa)isa));
+}
 
 static wtl_status open_backend(const wtl_engine_options *options, wtl_backend **out, wtl_error *err) {
     const wtl_backend_options backend_options = {.n_threads = options->n_threads, .deterministic = options->deterministic};

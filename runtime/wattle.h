@@ -24,6 +24,9 @@ extern "C" {
 #endif
 
 const char *wtl_version(void);
+// Instruction sets that the cpu backend can use here, slowest first: "scalar, avx2, avx512vnni". It takes the last one unless the
+// environment's WTL_CPU_MASK names another. Writes at most cap bytes, terminated. Thread: any.
+void wtl_cpu_list(char *out, size_t cap);
 
 // ---- Vocabulary -------------------------------------------------------------------------------------------------
 typedef struct wtl_vocab wtl_vocab;

@@ -67,7 +67,9 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN); // a reader that leaves shows as EPIPE
     const char *word = argc > 1 ? argv[1] : "";
     if (strcmp(word, "--version") == 0) {
-        cli_printf("wattle %s\n", wtl_version());
+        char sets[128];
+        wtl_cpu_list(sets, sizeof sets);
+        cli_printf("wattle %s\nCPU kernels for this machine: %s (WTL_CPU_MASK=NAME takes an earlier one)\n", wtl_version(), sets);
         return cli_finish(CLI_OK);
     }
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {

@@ -11,7 +11,6 @@ extern "C" {
 
 uint64_t wtl_clock_ns(void);     // CLOCK_MONOTONIC
 uint64_t wtl_cpu_time_ns(void);  // CPU time of all threads of this process
-uint64_t wtl_process_start_ns(void); // when the kernel started this process, on the clock of wtl_clock_ns; 0 if unknown
 
 #ifdef __cplusplus
 }
