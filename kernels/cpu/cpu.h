@@ -70,7 +70,8 @@ typedef struct cpu_backend {
     wtl_backend base;
     cpu_isa isa;
     cpu_pool *pool;
-    bool use_blas;
+    bool use_blas;   // for F32, F16 and BF16 weights, when OpenBLAS can be loaded
+    bool blas_named; // the description says that it was
     const cpu_vec_kernels *vec;
     const struct cpu_matmul_kernels *matmul; // cpu_panel.h
     pthread_mutex_t slab_lock;               // cpu_weights.c: guards slab and its counters

@@ -25,9 +25,12 @@ extern const cpu_float_kernels cpu_float_scalar;
 extern const cpu_float_kernels cpu_float_avx2, cpu_float_avx512vnni;
 #endif
 
-// gemm_blas.c. out[i, j] = x[i] . w[j], or += with accumulate; w [n, x.cols] f32. On the calling thread alone, any number
-// of threads at once. False when this build has no BLAS: nothing was done.
-bool blas_available(void);
-bool blas_gemm(const float *w, int32_t n, wtl_mat x, bool accumulate, wtl_mat out);
+// gemm_blas.c, the door to OpenBLAS. blas_built: this build knows how to use it. blas_load: it is there and ready, loaded by the
+// first call; any thread.
+bool blas_built(void);
+bool blas_load(void);
+// out[i, j] = x[i] . w[j], or += with accumulate; w [n, x.cols] f32. On the calling thread alone, any number of threads at
+// once. Only after blas_load gave true.
+void blas_gemm(const float *w, int32_t n, wtl_mat x, bool accumulate, wtl_mat out);
 
 #endif

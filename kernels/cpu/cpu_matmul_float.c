@@ -25,7 +25,7 @@ typedef struct float_job {
 } float_job;
 
 size_t cpu_matmul_float_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
-    if (!blas_available() || limits->max_rows < BLAS_ROWS) return 0;
+    if (!blas_built() || limits->max_rows < BLAS_ROWS) return 0;
     return (size_t)n_threads * BLAS_TILE * (size_t)limits->max_cols * sizeof(float);
 }
 
@@ -73,7 +73,7 @@ void cpu_matmul_float(wtl_stream *s, const wtl_weight *w, wtl_mat x, const float
     bool fits = w->dtype == WTL_DTYPE_F32 ||
                 cs->float_bytes / sizeof(float) / BLAS_TILE / (size_t)pool_threads(be->pool) >= (size_t)w->cols;
     float_job job = {.kernels = float_kernels(be->isa), .w = cpu_weight_of(w), .x = x, .out = out, .bias = bias,
-                     .accumulate = accumulate, .blas = be->use_blas && blas_available() && x.rows >= BLAS_ROWS && fits,
+                     .accumulate = accumulate, .blas = be->use_blas && blas_load() && x.rows >= BLAS_ROWS && fits,
                      .scratch = cs->float_scratch};
     job.tile = job.blas ? BLAS_TILE : OWN_TILE;
     if ((int64_t)x.rows * w->rows * w->cols < SMALL_WORK) float_thread(&job, 0, 1);

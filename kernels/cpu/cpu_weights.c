@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "kernels/cpu/cpu_float.h"
 #include "kernels/cpu/cpu_panel.h"
 #include "kernels/cpu/cpu_weight.h"
 #include "kernels/ref/ref.h"
@@ -171,6 +172,11 @@ wtl_status cpu_weight_prepare(wtl_backend *be, const wtl_tensor *src, wtl_weight
     if (use == WTL_WEIGHT_VECTOR) {
         ref_dequantize_row(src->dtype, src->data, w->data, src->cols);
     } else {
+        // OpenBLAS says so in the description when it is in use: it is the one thing that batch invariance depends on.
+        if (w->layout == CPU_LAYOUT_FLOAT_ROWS && cpu->use_blas && !cpu->blas_named && blas_load()) {
+            strncat(cpu->description, ", OpenBLAS", sizeof cpu->description - strlen(cpu->description) - 1);
+            cpu->blas_named = true;
+        }
         const int32_t items = w->layout == CPU_LAYOUT_PANELS ? w->n_panels : src->rows;
         const int32_t chunk = items / (8 * pool_threads(cpu->pool)) + 1;
         fill_job job = {.src = src, .w = w, .n_items = items, .chunk = chunk, .next = 0};

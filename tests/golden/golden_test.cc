@@ -165,6 +165,59 @@ TEST_P(Golden, GreedyContinuationsAreEqualUpToTheFirstNarrowMargin) {
     EXPECT_GT(compared, 50);
 }
 
+// Prompt in one step, in odd chunks beside another sequence, or token by token, with one thread or two: the same bits.
+TEST_P(Golden, LogitsDoNotDependOnHowTheTokensCame) {
+    if (ref_) GTEST_SKIP() << "a promise of the cpu backend";
+    std::vector<int32_t> tokens = ints(json_object_get(json_object_get(golden_.get(), "passage"), "tokens"));
+    tokens.resize(96);
+    const size_t row = (size_t)n_vocab_;
+    wtl_error err = {};
+    std::vector<float> want; // logits of the last 32 positions, from one step
+    for (int threads = 1; threads <= 2; threads++) {
+        wtl_engine *engine = nullptr;
+        wtl_session *session = nullptr;
+        wtl_engine_options eo = {};
+        eo.model_path = getenv(std::get<1>(GetParam()));
+        eo.n_threads = threads;
+        ASSERT_EQ(wtl_engine_open(&eo, &engine, &err), WTL_OK) << err.message;
+        wtl_session_options so = {};
+        so.n_ctx = 512;
+        so.n_seq_max = 3;
+        so.n_batch = 128;
+        so.n_logits_max = 40;
+        ASSERT_EQ(wtl_session_open(engine, &so, &session, &err), WTL_OK) << err.message;
+        int32_t seq[3];
+        for (int32_t &s : seq) ASSERT_EQ(wtl_seq_open(session, &s, &err), WTL_OK);
+        auto step = [&](std::vector<wtl_entry> e) { return wtl_session_step(session, e.data(), (int32_t)e.size(), &err); };
+        auto part = [&](int32_t s, size_t from, size_t n) {
+            std::vector<wtl_entry> e;
+            for (size_t i = from; i < from + n; i++) e.push_back({tokens[i], s, i >= 64});
+            return e;
+        };
+        ASSERT_EQ(step(part(seq[0], 0, 96)), WTL_OK) << err.message;
+        const float *got = wtl_session_logits(session, 0);
+        if (want.empty()) want.assign(got, got + 32 * row);
+        EXPECT_EQ(memcmp(got, want.data(), 32 * row * sizeof(float)), 0) << "one step, " << threads << " threads";
+        for (size_t at = 0; at < 96; at += 7) { // chunks of 7 beside one decoded token of another sequence
+            std::vector<wtl_entry> e = part(seq[1], at, std::min<size_t>(7, 96 - at));
+            size_t wanted = 0, first = std::max<size_t>(at, 64);
+            for (const wtl_entry &x : e) wanted += x.want_logits;
+            e.push_back({5, seq[2], false});
+            ASSERT_EQ(step(e), WTL_OK) << err.message;
+            if (!wanted) continue;
+            EXPECT_EQ(memcmp(wtl_session_logits(session, 0), want.data() + (first - 64) * row, wanted * row * sizeof(float)), 0)
+                << "chunk at " << at << ", " << threads << " threads";
+        }
+        ASSERT_EQ(wtl_seq_rewind(session, seq[1], 90, &err), WTL_OK) << err.message;
+        for (size_t i = 90; i < 96; i++) {
+            ASSERT_EQ(step(part(seq[1], i, 1)), WTL_OK) << err.message;
+            EXPECT_EQ(memcmp(wtl_session_logits(session, 0), want.data() + (i - 64) * row, row * sizeof(float)), 0) << "decoded " << i;
+        }
+        wtl_session_close(&session);
+        wtl_engine_close(&engine);
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(RealModels, Golden,
                          testing::Values(std::make_tuple("smollm2", "WTL_TEST_SMOLLM2", "cpu"), std::make_tuple("gemma3", "WTL_TEST_GEMMA3", "cpu"),
                                          std::make_tuple("smollm2", "WTL_TEST_SMOLLM2", "ref"), std::make_tuple("gemma3", "WTL_TEST_GEMMA3", "ref")),
