@@ -25,7 +25,11 @@ struct wtl_arch {
     void (*forward)(const wtl_model *model, wtl_stream *s, const wtl_step *step);
 };
 
-extern const wtl_arch arch_llama, arch_gemma3;
+// X(name): every architecture, called as general.architecture calls it.
+#define ARCH_LIST(X) X(llama) X(gemma3)
+#define ARCH_EXTERN(name) extern const wtl_arch arch_##name;
+ARCH_LIST(ARCH_EXTERN)
+#undef ARCH_EXTERN
 
 const wtl_arch *arch_find(const char *name, size_t len); // NULL when unknown
 const char *arch_list(void);                             // "llama, gemma3"
