@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/engine.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdio.h>
 #include <string.h>
 
@@ -59,6 +62,9 @@ wtl_status wtl_engine_open(const wtl_engine_options *options, wtl_engine **out, 
     }
     e->file_bytes = gguf_file_bytes(e->file);
     if (!model_borrows_file(e->model)) gguf_close(&e->file);
+#ifdef __GLIBC__
+    malloc_trim(0); // loading leaves megabytes of freed lists behind; they would stay resident for good
+#endif
     *out = e;
     return WTL_OK;
 }
