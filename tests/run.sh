@@ -100,7 +100,7 @@ if stage "build with ASan and UBSan" build_in build-asan "test_unit test_kernels
     tests "ASan and UBSan" build-asan -L 'unit|kernels|fuzz-replay'
 fi
 if stage "build with TSan" build_in build-tsan test_unit -DWTL_TESTS=ON -DWTL_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo; then
-    tests "TSan" build-tsan -R '^Pool\.'
+    tests "TSan" build-tsan -R '^(Pool|Threads)\.'
 fi
 check "fuzzing" fuzz
 finish

@@ -8,6 +8,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kernels/cpu/cpu.h"
@@ -242,6 +243,25 @@ TEST(Session, RewindAndTryAgainGivesTheSameBits) {
             ASSERT_TRUE(same_bits(wtl_session_logits(session.s, 0), want[i])) << arch << " position " << i;
         }
     }
+}
+
+// An engine belongs to any number of threads, a session to one at a time.
+TEST(Threads, SessionsOfOneEngineRunAtOnce) {
+    TinyOptions o;
+    o.type = WTL_DTYPE_Q8_0;
+    TinyModel model(o);
+    Engine engine(model.path(), 2);
+    std::mt19937 rng(11);
+    std::vector<Tokens> tokens;
+    std::vector<std::vector<Logits>> want, got(3);
+    for (int i = 0; i < 3; i++) {
+        tokens.push_back(random_tokens(rng, 40));
+        want.push_back(alone(engine, tokens[i]));
+    }
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; i++) threads.emplace_back([&, i] { got[i] = alone(engine, tokens[i]); });
+    for (std::thread &t : threads) t.join();
+    for (int i = 0; i < 3; i++) EXPECT_EQ(got[i], want[i]) << "thread " << i;
 }
 
 TEST(Session, WhatAStepRefusesChangesNothing) {
