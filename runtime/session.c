@@ -14,6 +14,7 @@
 enum {
     DEFAULT_CTX = 8192,
     DEFAULT_BATCH = 512,
+    CTX_MAX = 1 << 30, // positions and their sums with a batch stay inside int32_t
     BATCH_MAX = 1 << 16,
     SEQ_MAX = 1 << 12,
 };
@@ -57,12 +58,12 @@ struct wtl_session {
 // ---- Plan -----------------------------------------------------------------------------------------------------------
 
 static wtl_status check_options(const wtl_session_options *o, int32_t n_ctx_train, wtl_error *err) {
-    if (o->n_ctx < 1 || o->n_seq_max < 1 || o->n_seq_max > SEQ_MAX || o->n_batch < 1 || o->n_batch > BATCH_MAX ||
+    if (o->n_ctx < 1 || o->n_ctx > CTX_MAX || o->n_seq_max < 1 || o->n_seq_max > SEQ_MAX || o->n_batch < 1 || o->n_batch > BATCH_MAX ||
         o->n_logits_max < 1 || o->n_logits_max > o->n_batch || (o->kv_type != WTL_KV_F16 && o->kv_type != WTL_KV_F32))
         return wtl_fail(err, WTL_ERR_INVALID,
-                        "session options out of range: n_ctx %d (1 and more), n_seq_max %d (1 to %d), n_batch %d (1 to %d), n_logits_max %d "
+                        "session options out of range: n_ctx %d (1 to %d), n_seq_max %d (1 to %d), n_batch %d (1 to %d), n_logits_max %d "
                         "(1 to n_batch), kv_type %d",
-                        o->n_ctx, o->n_seq_max, SEQ_MAX, o->n_batch, BATCH_MAX, o->n_logits_max, (int)o->kv_type);
+                        o->n_ctx, CTX_MAX, o->n_seq_max, SEQ_MAX, o->n_batch, BATCH_MAX, o->n_logits_max, (int)o->kv_type);
     // Several sequences share n_ctx, so only the share of one is held against what the model was trained for.
     if ((int64_t)o->n_ctx > (int64_t)n_ctx_train * o->n_seq_max)
         return wtl_fail(err, WTL_ERR_LIMIT, "a context of %d tokens was asked for, but the model was trained for %d", o->n_ctx, n_ctx_train);

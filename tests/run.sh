@@ -27,7 +27,7 @@ build_in() { # build_in DIR "TARGETS" CMAKE_OPTION...
     local dir=$1 targets=$2
     shift 2
     # shellcheck disable=SC2086 # targets are words
-    if cmake -B "$dir" "$@" >"$dir.log" 2>&1 && cmake --build "$dir" -j "$jobs" --target $targets >>"$dir.log" 2>&1; then
+    if cmake -B "$dir" -DWTL_WERROR=ON "$@" >"$dir.log" 2>&1 && cmake --build "$dir" -j "$jobs" --target $targets >>"$dir.log" 2>&1; then
         rm -f "$dir.log"
         return
     fi
