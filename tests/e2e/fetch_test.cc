@@ -114,7 +114,8 @@ TEST_F(Fetch, BrokenConnectionKeepsThePartAndContinues) {
 TEST_F(Fetch, InterruptKeepsThePart) {
     curl("printf 'GGUF first' >\"$out\"; echo started; sleep 30"); // its output joins standard error
     RunOptions o = options();
-    o.before = {"timeout", "-s", "INT", "1"};
+    // One signal to each process of the group, as a terminal sends it (timeout would send wattle two, and the second one kills).
+    o.before = {"bash", "-c", "set -m; \"$@\" & p=$!; sleep 1; kill -INT -- -$p; wait $p", "bash"};
     RunResult r = run_wattle({"fetch", "--dir", models.path("m"), address}, o);
     EXPECT_NE(r.err.find("interrupted"), std::string::npos) << r.err;
     EXPECT_TRUE(there("Tiny.gguf.part"));
