@@ -85,7 +85,7 @@ finish() {
 }
 
 stage "packages" bash tools/install_packages.sh cmake gcc g++ clang libclang-rt-14-dev libc6-dev make pkg-config libpcre2-dev libutf8proc-dev \
-    libjansson-dev libopenblas-dev libgtest-dev curl python3 python3-pip ca-certificates gzip || finish
+    libjansson-dev libsqlite3-dev libopenblas-dev libgtest-dev curl python3 python3-pip ca-certificates gzip || finish
 check "public headers compile alone" bash tests/check_headers.sh
 check "includes point one way" bash tests/check_includes.sh
 stage "build with gcc" build_in "$build" all -DWTL_TESTS=ON || finish
@@ -95,9 +95,9 @@ WTL_CPU_MASK=avx2 tests "a CPU without AVX-512" "$build" -L 'kernels|golden' -E 
 WTL_CPU_MASK=scalar tests "a CPU without AVX2" "$build" -L kernels
 stage "build with clang" build_in build-clang wattle -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
 stage "build without BLAS" build_in build-noblas wattle -DWTL_BLAS=OFF
-if stage "build with ASan and UBSan" build_in build-asan "test_unit test_kernels test_fuzz" -DWTL_TESTS=ON -DWTL_SANITIZE=address,undefined \
+if stage "build with ASan and UBSan" build_in build-asan "test_unit test_telemetry test_kernels test_fuzz" -DWTL_TESTS=ON -DWTL_SANITIZE=address,undefined \
     -DCMAKE_BUILD_TYPE=RelWithDebInfo; then
-    tests "ASan and UBSan" build-asan -L 'unit|kernels|fuzz-replay'
+    tests "ASan and UBSan" build-asan -L 'unit|telemetry|kernels|fuzz-replay'
 fi
 if stage "build with TSan" build_in build-tsan test_unit -DWTL_TESTS=ON -DWTL_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo; then
     tests "TSan" build-tsan -R '^(Pool|Threads)\.'

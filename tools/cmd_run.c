@@ -220,7 +220,7 @@ static int finish(run *r) {
     report->text = r->output.text;
     report->text_len = r->output.len;
     report->tokens = r->reply;
-    report->energy = tel_energy_unavailable("this version reads no power meter yet");
+    report->energy = tel_energy_unavailable("this version reads no power meter yet", NULL);
     if (r->options.json) {
         json_t *object = run_report_json(report);
         if (!object) return cli_fail("out of memory for the JSON object");
