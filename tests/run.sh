@@ -88,6 +88,7 @@ stage "packages" bash tools/install_packages.sh cmake gcc g++ clang libclang-rt-
     libjansson-dev libsqlite3-dev libopenblas-dev libgtest-dev curl python3 python3-pip ca-certificates gzip || finish
 check "public headers compile alone" bash tests/check_headers.sh
 check "includes point one way" bash tests/check_includes.sh
+check "the telemetry library stands alone" bash tests/check_standalone.sh
 stage "build with gcc" build_in "$build" all -DWTL_TESTS=ON || finish
 stage "models" fetch_models
 tests "all tests" "$build"
@@ -99,8 +100,8 @@ if stage "build with ASan and UBSan" build_in build-asan "test_unit test_telemet
     -DCMAKE_BUILD_TYPE=RelWithDebInfo; then
     tests "ASan and UBSan" build-asan -L 'unit|telemetry|kernels|fuzz-replay'
 fi
-if stage "build with TSan" build_in build-tsan test_unit -DWTL_TESTS=ON -DWTL_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo; then
-    tests "TSan" build-tsan -R '^(Pool|Threads)\.'
+if stage "build with TSan" build_in build-tsan "test_unit test_telemetry" -DWTL_TESTS=ON -DWTL_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo; then
+    tests "TSan" build-tsan -R '^(Pool|Threads|Meter|Energy|Ledger)\.'
 fi
 check "fuzzing" fuzz
 finish
