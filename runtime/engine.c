@@ -5,6 +5,7 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -98,4 +99,24 @@ wtl_engine_info wtl_engine_describe(const wtl_engine *e) {
         .file_bytes = e->file_bytes,
         .weight_bytes = e->model->weight_bytes,
     };
+}
+
+work_shape engine_work_shape(const wtl_engine *e, wtl_kv_type kv_type) {
+    const wtl_model *m = e->model;
+    const wtl_kv_shape kv = {kv_type == WTL_KV_F32 ? WTL_DTYPE_F32 : WTL_DTYPE_F16, m->config.n_heads_kv, m->config.head_dim};
+    work_shape shape = {.n_groups = m->n_kv_groups,
+                        .position_bytes = e->be->ops->kv_layer_bytes(&kv) / WTL_KV_BLOCK,
+                        .head_width = (uint64_t)(m->config.n_heads * m->config.head_dim),
+                        .step_bytes = m->step_bytes,
+                        .head_bytes = m->head_bytes,
+                        .tail_bytes = m->tail_bytes,
+                        .row_macs = m->row_macs,
+                        .head_macs = m->head_macs,
+                        .tail_macs = m->tail_macs};
+    static_assert((int)WORK_GROUPS_MAX >= (int)WTL_KV_GROUPS_MAX, "a shape holds every KV group");
+    for (int32_t g = 0; g < m->n_kv_groups; g++) {
+        shape.n_layers[g] = m->kv_group[g].n_layers;
+        shape.window[g] = m->kv_group[g].window;
+    }
+    return shape;
 }

@@ -6,6 +6,7 @@
 #include "models/gguf.h"
 #include "models/model.h"
 #include "runtime/wattle.h"
+#include "runtime/work.h"
 
 struct wtl_engine {
     gguf_file *file; // kept only while weights borrow from it
@@ -15,5 +16,8 @@ struct wtl_engine {
     char *name; // general.name or ""
     uint64_t file_bytes;
 };
+
+// Sizes from which the work of a step follows, with KV of that type.
+work_shape engine_work_shape(const wtl_engine *engine, wtl_kv_type kv_type);
 
 #endif

@@ -25,6 +25,7 @@ typedef struct session_plan {
     kvcache_options kv;
     wtl_kv_shape kv_shape;
     wtl_stream_limits limits;
+    work_shape work;
     size_t kv_layer_bytes;
     size_t block_bytes[WTL_KV_GROUPS_MAX], pool_bytes[WTL_KV_GROUPS_MAX];
     size_t acts_bytes, index_words, logits_bytes;
@@ -90,6 +91,7 @@ static wtl_status plan_session(const wtl_engine *engine, const wtl_session_optio
 
     p->kv_shape = (wtl_kv_shape){p->o.kv_type == WTL_KV_F32 ? WTL_DTYPE_F32 : WTL_DTYPE_F16, c->n_heads_kv, c->head_dim};
     p->kv_layer_bytes = engine->be->ops->kv_layer_bytes(&p->kv_shape);
+    p->work = engine_work_shape(engine, p->o.kv_type);
     p->kv = (kvcache_options){.n_groups = m->n_kv_groups, .n_ctx = p->o.n_ctx, .n_seq_max = p->o.n_seq_max, .n_batch = p->o.n_batch};
     p->max_slots = (p->o.n_ctx + WTL_KV_BLOCK - 1) / WTL_KV_BLOCK;
     bool fits = model_acts_layout(c, p->o.n_batch, p->o.n_logits_max, NULL, NULL, &p->acts_bytes);
@@ -243,6 +245,7 @@ static wtl_status check_entries(wtl_session *s, const wtl_entry *entries, int32_
         if (++q->n_new_tok > n_ctx_train - q->n_past_tok)
             return wtl_fail(err, WTL_ERR_LIMIT, "entry %d: sequence %d would pass the %d tokens that the model was trained for", i, e->seq, n_ctx_train);
         w->n_logits += e->want_logits;
+        q->n_logits += e->want_logits;
     }
     if (w->n_logits > s->plan.o.n_logits_max)
         return wtl_fail(err, WTL_ERR_LIMIT, "a step with logits of %d entries; n_logits_max is %d", w->n_logits, s->plan.o.n_logits_max);
@@ -325,43 +328,21 @@ static wtl_status run_forward(wtl_session *s, int32_t kv_len_max, wtl_error *err
     return s->stream->ops->sync(s->stream, err);
 }
 
-// Positions that attention reads for n_new rows behind n_past: summed over rows, and distinct ones.
-static void count_positions(int64_t n_past, int64_t n_new, int64_t window, uint64_t *summed, uint64_t *distinct) {
-    uint64_t sum = 0;
-    for (int64_t i = 0; i < n_new; i++) {
-        const int64_t visible = n_past + i + 1;
-        sum += (uint64_t)(window && visible > window ? window : visible);
-    }
-    const int64_t end = n_past + n_new;
-    *summed = sum;
-    *distinct = (uint64_t)(window && end > window + n_new - 1 ? window + n_new - 1 : end);
-}
-
 // Fills the step's account from what it ran.
 static void count_work(wtl_session *s) {
-    const wtl_model *m = s->engine->model;
-    const wtl_model_config *c = &m->config;
     wtl_step_work *w = &s->work;
-    const uint64_t position_bytes = s->plan.kv_layer_bytes / WTL_KV_BLOCK, head_width = (uint64_t)(c->n_heads * c->head_dim);
     bool one_token = false, more_tokens = false;
     for (int32_t i = 0; i < w->n_seqs; i++) {
         wtl_seq_work *q = &s->seq_work[i];
         *(q->n_new_tok == 1 ? &one_token : &more_tokens) = true;
-        for (int32_t g = 0; g < m->n_kv_groups; g++) {
-            const uint64_t layers = (uint64_t)m->kv_group[g].n_layers;
-            uint64_t summed, distinct;
-            count_positions(q->n_past_tok, q->n_new_tok, m->kv_group[g].window, &summed, &distinct);
-            q->kv_positions += layers * summed;
-            w->kv_read_bytes += layers * distinct * position_bytes;
-            w->kv_written_bytes += layers * (uint64_t)q->n_new_tok * position_bytes;
-        }
-        q->attention_macs = 2 * q->kv_positions * head_width;
+        work_count_seq(&s->plan.work, q);
+        w->kv_read_bytes += q->kv_read_bytes;
+        w->kv_written_bytes += q->kv_written_bytes;
         w->kv_positions += q->kv_positions;
-        w->macs += q->attention_macs;
+        w->macs += q->macs;
     }
     w->phase = one_token && more_tokens ? WTL_PHASE_MIXED : one_token ? WTL_PHASE_DECODE : WTL_PHASE_PREFILL;
-    w->weight_bytes = m->step_bytes + (w->n_logits ? m->head_bytes : 0) - (w->n_logits ? 0 : m->tail_bytes);
-    w->macs += (uint64_t)w->n_rows * m->row_macs - (uint64_t)(w->n_rows - w->n_logits) * m->tail_macs + (uint64_t)w->n_logits * m->head_macs;
+    w->weight_bytes = work_weight_bytes(&s->plan.work, w->n_logits);
 }
 
 wtl_status wtl_session_step(wtl_session *s, const wtl_entry *entries, int32_t n, wtl_error *err) {

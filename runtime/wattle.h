@@ -137,8 +137,10 @@ typedef struct wtl_seq_work {
     int32_t seq;
     int32_t n_new_tok;     // entries of this sequence
     int32_t n_past_tok;    // positions it already held
+    int32_t n_logits;      // entries with want_logits
     uint64_t kv_positions; // sum over layers and entries of positions read by attention
-    uint64_t attention_macs;
+    uint64_t kv_read_bytes, kv_written_bytes;
+    uint64_t attention_macs, macs; // macs: of all matrices and of attention
 } wtl_seq_work;
 
 // What one step did: the basis of speed reports and of energy attribution.

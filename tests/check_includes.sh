@@ -16,7 +16,7 @@ allowed() {
     models | models/*) echo '^(runtime/base/|kernels/[^/]+$|kernels/ref/|models/)' ;;
     runtime) echo '^(runtime/|models/|kernels/|telemetry/telemetry\.h$)' ;;
     telemetry) echo '^telemetry/' ;;
-    tools) echo '^(tools/|runtime/wattle\.h$|telemetry/telemetry\.h$)' ;;
+    tools) echo '^(tools/|runtime/wattle\.h$|runtime/energy\.h$|telemetry/telemetry\.h$)' ;;
     *) echo '^$' ;;
     esac
 }

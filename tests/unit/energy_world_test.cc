@@ -1,0 +1,320 @@
+// The books on machines and meters that misbehave: sensors that are late, look away or are off, power that drifts, a device that is lost,
+// two of them at once, requests that wait, sessions on several threads.
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <mutex>
+#include <thread>
+
+#include "runtime/base/clock.h"
+#include "tests/support/energy_sim.h"
+
+using namespace energy_sim;
+
+namespace {
+
+struct Tally {
+    int n = 0, inside = 0;
+    std::vector<double> width;
+    void add(const tel_energy &r, double truth_j) {
+        if (r.status == TEL_UNAVAILABLE) return;
+        n++;
+        inside += truth_j * 1e6 >= (double)r.low_uj - 10 && truth_j * 1e6 <= (double)r.high_uj + 10;
+        width.push_back((double)r.bound_uj / std::max(1.0, (double)r.energy_uj));
+    }
+    double frac() const { return n ? (double)inside / n : 0; }
+    double median() {
+        std::sort(width.begin(), width.end());
+        return width.empty() ? 0 : width[width.size() / 2];
+    }
+};
+
+void expect_exact(const wtl_energy_totals &t) { EXPECT_EQ(t.source_uj, t.requests_uj + t.idle_uj + t.unattributed_uj); }
+
+struct World {
+    Tally total, dynamic, idle, prefill, decode;
+
+    template <typename Set> void run(int n_seeds, double seconds, double rest_s, Set set) {
+        for (uint64_t seed = 300; seed < 300 + (uint64_t)n_seeds; seed++) {
+            Machine m(seed);
+            set(m);
+            Open open(m);
+            Server server(m);
+            random_schedule(server, seconds);
+            m.rest((uint64_t)(rest_s * 1e9));
+            expect_exact(wtl_energy_totals_of(open.e, 0));
+            for (const auto &r : server.requests) {
+                wtl_energy_report q;
+                ASSERT_TRUE(wtl_energy_report_of(open.e, r->id, &q));
+                const Truth &t = r->truth;
+                total.add(q.total, t.total());
+                dynamic.add(q.dynamic, t.dynamic[0] + t.dynamic[1] + t.dynamic[2]);
+                idle.add(q.idle, t.idle[0] + t.idle[1]);
+                prefill.add(q.prefill.energy, t.prefill());
+                decode.add(q.decode.energy, t.decode());
+            }
+        }
+        const std::pair<const char *, Tally *> all[] = {{"total", &total}, {"dynamic", &dynamic}, {"idle", &idle}, {"prefill", &prefill}, {"decode", &decode}};
+        for (auto &[name, tally] : all) {
+            std::printf("  %-8s %4d records, within the bound %.2f %%, median half width %.1f %%\n", name, tally->n, 100 * tally->frac(), 100 * tally->median());
+            EXPECT_GT(tally->n, 50) << name;
+            EXPECT_GE(tally->frac(), 0.99) << name;
+        }
+    }
+};
+
+TEST(EnergyWorld, SensorsMayBeLateByATenthOfASecond) {
+    World().run(10, 12, 0, [](Machine &m) {
+        m.sensor.step_ns = 100000000;
+        m.lag_ns = 1e8;
+    });
+}
+
+TEST(EnergyWorld, SensorsMayLookAwayThreeQuartersOfTheTime) {
+    World().run(10, 12, 0, [](Machine &m) {
+        m.sensor.step_ns = 100000000;
+        m.unseen_frac = 0.75;
+        m.swing_w = 50;
+    });
+}
+
+TEST(EnergyWorld, ReadingsMayBeOffByGainAndOffset) {
+    World().run(10, 12, 0, [](Machine &m) {
+        const double sign = m.rng() % 2 ? 1 : -1;
+        m.gain = 1 + sign * 0.05;
+        m.gain_frac = 0.055; // of the reading
+        m.offset_w = 2 * sign;
+        m.offset_uw = 2.1e6;
+    });
+}
+
+TEST(EnergyWorld, TheIdlePowerMayDriftByAFifth) {
+    World().run(6, 120, 0, [](Machine &m) { m.background_w = [](double s) { return 12 * 0.2 * std::sin(s * 2 * M_PI / 600); }; });
+}
+
+TEST(EnergyWorld, AnotherProgramMayRunForAPartOfTheTime) {
+    World().run(8, 60, 15, [](Machine &m) { m.background_w = [](double s) { return std::fmod(s, 20) < 6 ? 5.0 : 0.0; }; });
+}
+
+// ---- Domains --------------------------------------------------------------------------------------------------------
+
+Request request_of(int n_prompt, int n_decode) {
+    Request r = {};
+    r.n_prompt = n_prompt;
+    r.n_decode = n_decode;
+    return r;
+}
+
+TEST(EnergyWorld, DomainsAddUpAndAreExactEach) {
+    Machine m(41);
+    Open open(m, nullptr, 0, 2);
+    Server server(m);
+    random_schedule(server, 10);
+    uint64_t requests[2] = {0, 0};
+    Tally total;
+    for (const auto &r : server.requests) {
+        wtl_energy_report q;
+        ASSERT_TRUE(wtl_energy_report_of(open.e, r->id, &q));
+        ASSERT_EQ(q.n_domains, 2u);
+        EXPECT_TRUE(q.settled);
+        EXPECT_STREQ(q.domains[1].name, "gpu-0");
+        EXPECT_EQ(q.domains[1].energy.scope, TEL_SCOPE_GPU_BOARD);
+        EXPECT_EQ(q.total.energy_uj, q.domains[0].energy.energy_uj + q.domains[1].energy.energy_uj);
+        EXPECT_EQ(q.total.bound_uj, q.domains[0].energy.bound_uj + q.domains[1].energy.bound_uj);
+        for (size_t d = 0; d < 2; d++) requests[d] += q.domains[d].energy.energy_uj;
+        total.add(q.total, r->truth.total() * (1 + m.second.frac));
+    }
+    for (size_t d = 0; d < 2; d++) {
+        const wtl_energy_totals t = wtl_energy_totals_of(open.e, d);
+        expect_exact(t);
+        EXPECT_EQ(t.requests_uj, requests[d]) << "domain " << d;
+    }
+    EXPECT_GE(total.frac(), 0.99);
+    EXPECT_NEAR(wtl_energy_fit_of(open.e, 1).idle_w, 6, 0.5);
+}
+
+TEST(EnergyWorld, ADomainThatEndsLeavesTheOthersWhole) {
+    Machine m(42);
+    Open open(m, nullptr, 1024, 2); // a ring of some hundred steps: the lost domain may not keep it
+    Server server(m);
+    m.rest(2000000000);
+    server.admit(request_of(60, 100));
+    server.drain();
+    m.rest(500000000);
+    m.second.end_ns = m.now_ns;
+    server.admit(request_of(60, 100));
+    server.drain();
+    m.rest(500000000);
+    wtl_energy_report q;
+    ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[0]->id, &q));
+    EXPECT_TRUE(q.settled);
+    ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[1]->id, &q));
+    EXPECT_FALSE(q.settled) << "an estimate";
+    ASSERT_NE(q.total.status, TEL_UNAVAILABLE);
+    EXPECT_NEAR((double)q.total.energy_uj * 1e-6, server.requests[1]->truth.total() * 1.5, (double)q.total.bound_uj * 1e-6);
+    const uint64_t before_ns = wtl_clock_ns();
+    EXPECT_FALSE(wtl_energy_settle(open.e, server.requests[1]->id, 30000000));
+    EXPECT_LT(wtl_clock_ns() - before_ns, 2000000000u);
+
+    for (int i = 0; i < 8; i++) server.admit(request_of(60, 300)); // more stamps than the ring holds
+    server.drain();
+    m.rest(500000000);
+    for (size_t i = 2; i < server.requests.size(); i++) {
+        ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[i]->id, &q));
+        EXPECT_EQ(q.dropped_stamps, 0u);
+        EXPECT_FALSE(q.settled);
+        EXPECT_EQ(q.total.status, TEL_UNAVAILABLE);
+        EXPECT_NE(q.total.reason, nullptr);
+        EXPECT_EQ(q.domains[1].energy.status, TEL_UNAVAILABLE);
+        EXPECT_EQ(q.domains[0].energy.status, TEL_MEASURED);
+        EXPECT_NEAR((double)q.domains[0].energy.energy_uj * 1e-6, server.requests[i]->truth.total(), (double)q.domains[0].energy.bound_uj * 1e-6);
+    }
+    m.rest(130000000000); // two minutes: what is left is given up too
+    ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[1]->id, &q));
+    EXPECT_EQ(q.total.status, TEL_UNAVAILABLE);
+
+    m.second.back_ns = m.now_ns; // the device is there again
+    m.rest(2000000000);
+    server.admit(request_of(60, 100));
+    server.drain();
+    m.rest(500000000);
+    ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests.back()->id, &q));
+    EXPECT_TRUE(q.settled);
+    EXPECT_NEAR((double)q.total.energy_uj * 1e-6, server.requests.back()->truth.total() * 1.5, (double)q.total.bound_uj * 1e-6);
+    for (size_t d = 0; d < 2; d++) expect_exact(wtl_energy_totals_of(open.e, d));
+    const wtl_energy_totals t = wtl_energy_totals_of(open.e, 1);
+    EXPECT_GT((double)t.unattributed_uj, 0.0) << "of the time without edges";
+}
+
+// ---- Waiting --------------------------------------------------------------------------------------------------------
+
+TEST(EnergyWorld, ARequestThatWaitsDoesNotHoldBackTheOthers) {
+    for (bool told : {true, false}) {
+        Machine m(43);
+        m.told = told;
+        Open open(m);
+        Server server(m);
+        m.rest(2000000000);
+        server.admit(request_of(60, 100));
+        wtl_energy_request queued = {};
+        queued.n_prompt_tok = 500;
+        const uint64_t waiting = wtl_energy_begin(open.e, &queued); // and never runs
+        server.drain();
+        m.rest(500000000);
+        wtl_energy_report q;
+        ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[0]->id, &q));
+        if (told) {
+            EXPECT_TRUE(q.settled);
+            EXPECT_GT(wtl_energy_totals_of(open.e, 0).until_ns, m.now_ns - 300000000);
+        }
+        m.rest(31000000000);
+        ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[0]->id, &q));
+        EXPECT_TRUE(q.settled) << "without being told, after half a minute";
+        ASSERT_TRUE(wtl_energy_report_of(open.e, waiting, &q));
+        EXPECT_EQ(q.prefill.n_tok, 0);
+        expect_exact(wtl_energy_totals_of(open.e, 0));
+    }
+}
+
+TEST(EnergyWorld, ALongStepIsNotBookedAsIdleBeforeItEnds) {
+    Machine m(44);
+    m.law.s_per_gmac = 0.05; // a chunk takes seconds
+    Open open(m);
+    Server server(m);
+    m.rest(2000000000);
+    server.admit(request_of(500, 2));
+    server.drain();
+    m.rest(1000000000);
+    wtl_energy_report q;
+    ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[0]->id, &q));
+    EXPECT_GT(server.requests[0]->truth.last_s - server.requests[0]->truth.first_s, 2);
+    EXPECT_NEAR((double)q.total.energy_uj * 1e-6, server.requests[0]->truth.total(), (double)q.total.bound_uj * 1e-6);
+    EXPECT_LT((double)q.total.bound_uj, 0.3 * (double)q.total.energy_uj);
+}
+
+// ---- Threads --------------------------------------------------------------------------------------------------------
+
+// A meter of constant power on the real clock.
+energy_machine real_clock() {
+    energy_machine m = {};
+    m.n_domains = 1;
+    m.now_ns = [](void *) { return wtl_clock_ns(); };
+    m.edges = [](void *, size_t, uint64_t after, tel_edge *out, size_t cap) {
+        const uint64_t now = wtl_clock_ns();
+        size_t n = 0;
+        for (uint64_t t = (after / 1000000 + 1) * 1000000; t < now && n < cap; t += 1000000) out[n++] = {t, t / 1000 * 20, 20000, 0, 0};
+        return n;
+    };
+    m.trust = [](void *, size_t) { return tel_trust{0, 0, 1, 1, 1}; };
+    m.info = [](void *, size_t) {
+        tel_domain_info i = {};
+        i.name = "package-0";
+        i.source = "simulated";
+        i.method = TEL_METHOD_SIMULATED;
+        i.counts = true;
+        return i;
+    };
+    return m;
+}
+
+TEST(EnergyWorld, SessionsOnThreadsShareOneLock) {
+    energy_setup setup = {};
+    setup.machine = real_clock();
+    setup.shape = small_shape();
+    wtl_energy *e = nullptr;
+    ASSERT_EQ(energy_open(&setup, &e, nullptr), WTL_OK);
+    std::mutex lock;
+    std::atomic<bool> done{false};
+    std::thread sampler([&] {
+        while (!done) {
+            energy_on_poll(e);
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+    });
+    constexpr int kThreads = 4, kSteps = 60;
+    std::vector<std::thread> sessions;
+    std::vector<uint64_t> ids(kThreads);
+    for (int k = 0; k < kThreads; k++)
+        sessions.emplace_back([&, k] {
+            wtl_energy_request info = {};
+            info.n_prompt_tok = 1;
+            ids[(size_t)k] = wtl_energy_begin(e, &info);
+            wtl_seq_work seq = {};
+            seq.n_new_tok = 1;
+            seq.macs = 1000000;
+            wtl_step_work w = {};
+            w.n_seqs = 1;
+            w.seqs = &seq;
+            w.weight_bytes = 1000000;
+            for (int i = 0; i < kSteps; i++) {
+                std::lock_guard<std::mutex> hold(lock);
+                wtl_energy_step_begin(e);
+                w.start_ns = wtl_clock_ns();
+                while (wtl_clock_ns() - w.start_ns < 200000) {}
+                w.end_ns = wtl_clock_ns();
+                wtl_energy_step(e, &w, &ids[(size_t)k]);
+            }
+            wtl_energy_end(e, ids[(size_t)k]);
+        });
+    for (std::thread &t : sessions) t.join();
+    uint64_t sum = 0;
+    for (uint64_t id : ids) {
+        EXPECT_TRUE(wtl_energy_settle(e, id, 2000000000));
+        wtl_energy_report q;
+        ASSERT_TRUE(wtl_energy_report_of(e, id, &q));
+        EXPECT_EQ(q.prefill.n_tok + q.decode.n_tok, kSteps);
+        EXPECT_EQ(q.dropped_stamps, 0u);
+        sum += q.total.energy_uj;
+    }
+    done = true;
+    sampler.join();
+    const wtl_energy_totals t = wtl_energy_totals_of(e, 0);
+    expect_exact(t);
+    EXPECT_EQ(t.requests_uj, sum);
+    wtl_energy_close(&e);
+}
+
+} // namespace
