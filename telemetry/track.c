@@ -14,6 +14,7 @@
 enum {
     LEARN_CHANGES = 5,       // distances of changes before a step is believed
     KNOT_SHORTEST_NS = 2000000, // counters read in quick succession: one knot
+    STEP_UNKNOWN_NS = 100000000, // of a counter that was only seen once: what drivers of boards have
     STEP_SHORTEST_NS = 1000000, // no sensor updates faster; a file that says so must not cost millions of silent updates
 };
 #define TRUSTED_LEVELS 20u // isolated changes of level before behaviour decides a sensor's class
@@ -308,13 +309,15 @@ static void take(tel_track *t, const tel_sample *s) {
     bool counter = t->options.kind == TEL_SERIES_COUNTER;
     if (!t->started) {
         first_knot(t, s->t_ns);
+        // A counter's first value is as old as its last update: up to a step.
+        if (counter) last_knot(t)->early_ns = (uint32_t)(t->step_ns ? t->step_ns : STEP_UNKNOWN_NS);
         t->last_value = s->value;
         t->last_power_uw = counter ? 0 : truth_uw(t, (double)s->value);
         t->last_t_ns = s->t_ns;
         return;
     }
     if (s->gap_before) { // the first power after it is not known yet: the one before stands in, and the bound covers all
-        add_stretch(t, s->t_ns, t->last_power_uw, TEL_STRETCH_GAP, 0, 0);
+        add_stretch(t, s->t_ns, t->last_power_uw, TEL_STRETCH_GAP, counter ? t->step_ns : 0, 0);
         t->last_value = s->value;
         t->last_change_ns = 0;
         t->last_t_ns = s->t_ns;

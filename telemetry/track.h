@@ -45,7 +45,7 @@ struct tel_track {
     uint64_t last_t_ns;              // last sample
     uint64_t last_value;
     double last_power_uw;            // of the last stretch, calibrated
-    bool started, pending_gap;
+    bool started;
     uint64_t distances[64];          // ring of distances between visible changes
     uint32_t n_distances;
     uint64_t last_change_ns;

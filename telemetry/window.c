@@ -61,7 +61,7 @@ static sides edge(const place *p, double low_uw, double high_uw) {
 
 // The error of a knot's own time, for the two ends.
 static double own_times(const place *p) {
-    double early = p->f < 0.5 ? (double)p->a->early_ns : (double)p->b->early_ns;
+    double early = (double)p->a->early_ns * (1 - p->f) + (double)p->b->early_ns * p->f;
     if (early > p->length_ns / 2) early = p->length_ns / 2;
     return power_uw(p) * early / 1e9;
 }
