@@ -73,7 +73,7 @@ fuzz() { # a short run of every fuzz target from its corpus
         seeds=tests/fuzz/corpus/${name#fuzz_}
         mkdir -p "build-fuzz/corpus/$name"
         [ -d "$seeds" ] || seeds=
-        "build-fuzz/tests/$name" -runs=200000 -max_total_time=60 -verbosity=0 "build-fuzz/corpus/$name" ${seeds:+"$seeds"} || return 1
+        "build-fuzz/tests/$name" -runs=200000 -max_total_time=30 -verbosity=0 "build-fuzz/corpus/$name" ${seeds:+"$seeds"} || return 1
     done
 }
 
@@ -96,11 +96,11 @@ WTL_CPU_MASK=avx2 tests "a CPU without AVX-512" "$build" -L 'kernels|golden' -E 
 WTL_CPU_MASK=scalar tests "a CPU without AVX2" "$build" -L kernels
 stage "build with clang" build_in build-clang wattle -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
 stage "build without BLAS" build_in build-noblas wattle -DWTL_BLAS=OFF
-if stage "build with ASan and UBSan" build_in build-asan "test_unit test_telemetry test_kernels test_fuzz" -DWTL_TESTS=ON -DWTL_SANITIZE=address,undefined \
+if stage "build with ASan and UBSan" build_in build-asan "test_unit test_telemetry test_tools test_kernels test_fuzz" -DWTL_TESTS=ON -DWTL_SANITIZE=address,undefined \
     -DCMAKE_BUILD_TYPE=RelWithDebInfo; then
     tests "ASan and UBSan" build-asan -L 'unit|telemetry|kernels|fuzz-replay'
 fi
-if stage "build with TSan" build_in build-tsan "test_unit test_telemetry" -DWTL_TESTS=ON -DWTL_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo; then
+if stage "build with TSan" build_in build-tsan "test_unit test_telemetry test_tools" -DWTL_TESTS=ON -DWTL_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo; then
     tests "TSan" build-tsan -R '^(Pool|Threads|Meter|Energy|Ledger)\.'
 fi
 check "fuzzing" fuzz

@@ -37,6 +37,13 @@ int cli_wrong(const char *format, ...) {
     return CLI_USAGE;
 }
 
+void cli_warn(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    print_message(format, args);
+    va_end(args);
+}
+
 void cli_note(const char *format, ...) {
     bool dim = isatty(STDERR_FILENO);
     va_list args;
@@ -48,7 +55,7 @@ void cli_note(const char *format, ...) {
 }
 
 // ---- Options -----------------------------------------------------------------------------------------------------
-enum { MAX_OPTIONS = 48, LONG_BASE = 256, HELP_COLUMN = 26 }; // getopt_long returns LONG_BASE + index
+enum { MAX_OPTIONS = 48, LONG_BASE = 256, HELP_COLUMN = 26, HELP_WIDTH = 100 }; // getopt_long returns LONG_BASE + index
 
 // "top-k" -> "WTL_TOP_K"
 static void env_name(const char *name, char *out, size_t cap) {
@@ -150,6 +157,27 @@ static int options_from_environment(const cli_command *command) {
     return CLI_GO;
 }
 
+// Broken between words, every line after the first below the column's head. `indent` is what the first line still lacks.
+static void print_help_text(const char *help, const char *env, int indent) {
+    int at = HELP_COLUMN;
+    cli_printf("%*s", indent, "");
+    while (*help) {
+        int n = (int)strcspn(help, " ");
+        bool first = at == HELP_COLUMN;
+        if (!first && at + 1 + n > HELP_WIDTH) {
+            cli_printf("\n%*s", HELP_COLUMN, "");
+            at = HELP_COLUMN;
+            first = true;
+        }
+        cli_printf("%s%.*s", first ? "" : " ", n, help);
+        at += n + !first;
+        help += n;
+        help += strspn(help, " ");
+    }
+    if (at + 3 + (int)strlen(env) > HELP_WIDTH) cli_printf("\n%*s[%s]\n", HELP_COLUMN, "", env);
+    else cli_printf(" [%s]\n", env);
+}
+
 static void print_help(const cli_command *command) {
     cli_printf("wattle %s: %s\n\nusage: wattle %s [options]%s%s\n\noptions:\n", command->name, command->summary, command->name,
                *command->operands ? " " : "", command->operands);
@@ -159,10 +187,14 @@ static void print_help(const cli_command *command) {
         env_name(o->name, env, sizeof env);
         int n = o->letter ? snprintf(left, sizeof left, "  -%c, --%s", o->letter, o->name) : snprintf(left, sizeof left, "      --%s", o->name);
         if (o->arg) n += snprintf(left + n, sizeof left - (size_t)n, " %s", o->arg);
-        cli_printf("%s%*s%s [%s]\n", left, n < HELP_COLUMN ? HELP_COLUMN - n : 1, "", o->help, env);
+        if (n + 2 > HELP_COLUMN) cli_printf("%s\n", left);
+        else cli_printf("%s%*s", left, HELP_COLUMN - n, "");
+        print_help_text(o->help, env, n + 2 > HELP_COLUMN ? HELP_COLUMN : 0);
     }
     cli_printf("      --help%*sthis text\n\nThe name in brackets is the environment variable that does the same.\n", HELP_COLUMN - 12, "");
-    if (command->notes) cli_printf("\n%s", command->notes);
+    if (!command->notes) return;
+    size_t len = strlen(command->notes);
+    cli_printf("\n%s%s", command->notes, len && command->notes[len - 1] == '\n' ? "" : "\n");
 }
 
 // What getopt_long did not understand. argv[optind - 1] is the culprit for long options.
@@ -225,6 +257,12 @@ int cli_parse(const cli_command *command, int argc, char **argv, const char **op
 
 // ---- Time and signals --------------------------------------------------------------------------------------------
 static uint64_t start_ns;
+
+int64_t cli_unix_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 uint64_t cli_now_ns(void) {
     struct timespec t;

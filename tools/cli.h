@@ -18,10 +18,12 @@ enum { CLI_GO = -1, CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED =
 
 // ---- Subcommands: argv[0] is the name of the subcommand ----------------------------------------------------------
 int cmd_run(int argc, char **argv);
+int cmd_meters(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_fetch(int argc, char **argv);
+int cmd_ledger(int argc, char **argv);
 
 // ---- Options -----------------------------------------------------------------------------------------------------
 typedef enum cli_kind {
@@ -82,11 +84,15 @@ int cli_parse(const cli_command *command, int argc, char **argv, const char **op
      .help = "cpu, or ref: slow scalar code to compare with"}
 #define CLI_OPTION_KV(variable) \
     {.name = "kv", .kind = CLI_STRING, .value = (variable), .arg = "TYPE", .choices = "f16|f32", \
-     .help = "type of the KV cache (default f16)"}
+     .help = "of the KV cache: f16 (default) or f32"}
+#define CLI_OPTION_LEDGER(variable) \
+    {.name = "ledger", .kind = CLI_STRING, .value = (variable), .arg = "FILE", \
+     .help = "energy ledger, or none (default ~/.local/state/wattle/ledger.db)"}
 
 // ---- Messages: "wattle: sentence" on standard error ----------------------------------------------------------------
 int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));  // returns CLI_FAILED
 int cli_wrong(const char *format, ...) __attribute__((format(printf, 1, 2))); // returns CLI_USAGE
+void cli_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); // the same, and things go on
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2))); // information; dim on a terminal, no prefix
 
 // ---- Input -------------------------------------------------------------------------------------------------------
@@ -102,8 +108,6 @@ void cli_text_free(cli_text *text); // accepts an empty one
 // `given`, or the cached default model: ${XDG_CACHE_HOME:-~/.cache}/wattle/<file>. When that is absent the message names
 // `wattle fetch`. *path is malloc'ed.
 int cli_model_path(const char *given, char **path);
-// ${XDG_CACHE_HOME:-~/.cache}/wattle, malloc'ed; NULL when there is no home directory.
-char *cli_cache_dir(void);
 
 // ---- Output ------------------------------------------------------------------------------------------------------
 // Standard output that may be a closed pipe or a full disk. After the first failure the rest is dropped.
@@ -116,6 +120,7 @@ int cli_finish(int code);
 
 // ---- Time and signals --------------------------------------------------------------------------------------------
 uint64_t cli_now_ns(void);   // monotonic
+int64_t cli_unix_ms(void);   // wall clock
 uint64_t cli_start_ns(void); // stamp that main took first
 void cli_stamp_start(void);  // main only
 // From here on Ctrl-C and SIGTERM set a flag; a second one kills the process.

@@ -11,6 +11,7 @@
 
 #include "tools/cli.h"
 #include "tools/fetch_table.h"
+#include "tools/folders.h"
 
 // ---- Input -------------------------------------------------------------------------------------------------------
 enum { TEXT_LIMIT_BYTES = 1 << 30 };
@@ -84,22 +85,13 @@ void cli_text_free(cli_text *text) {
     *text = (cli_text){0};
 }
 
-char *cli_cache_dir(void) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char *path = NULL;
-    int n = -1;
-    if (cache && cache[0] == '/') n = asprintf(&path, "%s/wattle", cache); // the specification ignores relative paths
-    else if (home && *home) n = asprintf(&path, "%s/.cache/wattle", home);
-    return n < 0 ? NULL : path;
-}
-
 int cli_model_path(const char *given, char **path) {
     *path = NULL;
     if (given) {
         *path = strdup(given);
         return *path ? CLI_GO : cli_fail("out of memory");
     }
-    char *dir = cli_cache_dir();
+    char *dir = folder_cache();
     if (!dir) return cli_wrong("no model given and no home directory to look for one: use -m FILE");
     int n = asprintf(path, "%s/%s", dir, fetch_table[0].file);
     free(dir);

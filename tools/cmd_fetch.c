@@ -20,6 +20,7 @@
 
 #include "tools/cli.h"
 #include "tools/fetch_table.h"
+#include "tools/folders.h"
 #include "tools/sha256.h"
 #include "tools/spawn.h"
 
@@ -350,16 +351,9 @@ static int name_from_url(fetch *f, const char *url) {
 }
 
 static int make_dirs(const char *dir) {
-    char path[PATH_BYTES];
-    if (snprintf(path, sizeof path, "%s", dir) >= PATH_BYTES) return cli_fail("%s: the path is too long", dir);
-    for (char *p = path + 1;; p++) {
-        if (*p && *p != '/') continue;
-        char held = *p;
-        *p = '\0';
-        if (mkdir(path, 0755) != 0 && errno != EEXIST) return cli_fail("%s: cannot be made: %s", path, strerror(errno));
-        if (!held) return CLI_GO;
-        *p = held;
-    }
+    char failed[PATH_BYTES] = "";
+    int error = folder_make(dir, 0755, failed, sizeof failed);
+    return error ? cli_fail("%s: cannot be made: %s", *failed ? failed : dir, strerror(error)) : CLI_GO;
 }
 
 // One fetch at a time in a folder, until the end of the process.
@@ -426,7 +420,7 @@ static int fetch_one(fetch *f, const char *name) {
 int cmd_fetch(int argc, char **argv) {
     const char *name = NULL;
     int n_names = 0;
-    char *cache = cli_cache_dir();
+    char *cache = folder_cache();
     fetch f = {.dir = cache};
     int code = parse(&f, argc, argv, &name, &n_names);
     if (code == CLI_GO && !f.dir) code = cli_wrong("fetch: no home directory: say where with --dir DIR");

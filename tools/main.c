@@ -18,7 +18,9 @@ static const command commands[] = {
     {"fetch", cmd_fetch, "get a model file, verified"},
     {"info", cmd_info, "say what a model file holds"},
     {"tokenize", cmd_tokenize, "turn text into tokens"},
+    {"ledger", cmd_ledger, "say what requests have cost, in joules"},
     {"perplexity", cmd_perplexity, "measure how well a model predicts a text"},
+    {"meters", cmd_meters, "say which energy sources this machine has, and how far to trust them"},
 };
 
 static void print_help(void) {
@@ -65,6 +67,7 @@ static int refuse_command(const char *word) {
 int main(int argc, char **argv) {
     cli_stamp_start();
     signal(SIGPIPE, SIG_IGN); // a reader that leaves shows as EPIPE
+    signal(SIGXFSZ, SIG_IGN); // a file over the limit (ulimit -f) shows as EFBIG: no ledger costs anybody the reply
     const char *word = argc > 1 ? argv[1] : "";
     if (strcmp(word, "--version") == 0) {
         char sets[128];

@@ -42,6 +42,7 @@ void spawn_run(const char *const argv[], unsigned flags, spawn_result *result) {
     if (err >= 0) posix_spawn_file_actions_adddup2(&actions, err, STDERR_FILENO);
     sigemptyset(&defaults);
     sigaddset(&defaults, SIGPIPE); // ignored here, not there
+    sigaddset(&defaults, SIGXFSZ);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
 

@@ -94,7 +94,7 @@ inline RunResult run_wattle(const std::vector<std::string> &args, const RunOptio
     words.push_back(WTL_BINARY);
     words.insert(words.end(), args.begin(), args.end());
     for (char **e = environ; *e; e++)
-        if (strncmp(*e, "WTL_", 4) != 0 && strncmp(*e, "XDG_CACHE_HOME=", 15) != 0 && strncmp(*e, "HOME=", 5) != 0) env.push_back(*e);
+        if (strncmp(*e, "WTL_", 4) != 0 && strncmp(*e, "XDG_CACHE_HOME=", 15) != 0 && strncmp(*e, "XDG_STATE_HOME=", 15) != 0 && strncmp(*e, "HOME=", 5) != 0) env.push_back(*e);
     env.push_back("HOME=" + home.path());
     for (const std::string &e : o.env) { // an entry of ours replaces the inherited one
         std::string name = e.substr(0, e.find('=') + 1);
@@ -176,7 +176,7 @@ inline void expect_sentence(const RunResult &r, int code, const std::vector<std:
 // A JSON object that goes with the test.
 class Json {
   public:
-    explicit Json(const std::string &text) : value_(json_loads(text.c_str(), 0, nullptr)) { EXPECT_NE(value_, nullptr) << text; }
+    explicit Json(const std::string &text) : value_(json_loads(text.c_str(), JSON_ALLOW_NUL, nullptr)) { EXPECT_NE(value_, nullptr) << text.substr(0, 2000); }
     ~Json() { json_decref(value_); }
     Json(const Json &) = delete;
     json_t *at(const std::string &path) const { // "timings.ttft_ms"
