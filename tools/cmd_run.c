@@ -3,19 +3,26 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "runtime/wattle.h"
 #include "telemetry/telemetry.h"
 #include "tools/cli.h"
+#include "tools/run_energy.h"
 #include "tools/run_output.h"
 #include "tools/run_report.h"
+
+// At most; it ends when a baseline is known: a tenth of a second of settling and half a second of sample, in edges as late as the sensor gives them.
+static const uint64_t BASELINE_NS = 1500000000;
 
 typedef struct run_options {
     const char *model, *prompt, *file, *backend, *kv;
     int64_t n_predict, top_k, last_n, seed, threads, context;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    bool ignore_eos, deterministic, json, no_stream;
+    bool ignore_eos, deterministic, json, no_stream, forecast;
     cli_list stops;
+    energy_desk_options energy;
+    double max_joules; // 0: no budget
 } run_options;
 
 // What one run holds. Empty first; run_close frees whatever is there.
@@ -32,11 +39,17 @@ typedef struct run {
     size_t reply_cap;
     int32_t seq;
     uint64_t first_ns; // when the first token had been chosen and written; 0: none yet
+    energy_desk desk;
+    run_energy joules;
+    int64_t arrived_ms; // Unix time
+    json_t *forecast;
     run_output output;
     run_report report;
 } run;
 
 static void run_close(run *r) {
+    energy_desk_close(&r->desk);
+    json_decref(r->forecast);
     run_output_free(&r->output);
     wtl_sampler_close(&r->sampler);
     wtl_session_close(&r->session);
@@ -73,6 +86,9 @@ static int parse(run_options *o, int argc, char **argv) {
         CLI_OPTION_KV(&o->kv),
         {.name = "deterministic", .kind = CLI_FLAG, .value = &o->deterministic, .help = "logits do not depend on the batch for F32, F16 and BF16 weights either (slower prompts)"},
         CLI_OPTION_JSON(&o->json),
+        {.name = "max-joules", .kind = CLI_FLOAT, .value = &o->max_joules, .arg = "X", .min = 0.001, .max = 1e9, .help = "end the reply when it has taken X joules"},
+        {.name = "forecast", .kind = CLI_FLAG, .value = &o->forecast, .help = "say first what this will take, from earlier runs of this model here"},
+        CLI_OPTIONS_ENERGY(&o->energy),
         {.name = "no-stream", .kind = CLI_FLAG, .value = &o->no_stream, .help = "print the text at the end"},
     };
     const cli_command command = {
@@ -142,14 +158,13 @@ static int open_all(run *r, wtl_error *err) {
 
 // ---- Generating --------------------------------------------------------------------------------------------------
 static bool keep_prefilling(void *user, const wtl_step_work *work) {
-    (void)user;
-    (void)work;
-    return !cli_interrupted();
+    bool within_budget = run_energy_step(&((run *)user)->joules, work);
+    return within_budget && !cli_interrupted();
 }
 
 static int prefill(run *r, wtl_error *err) {
     uint64_t start = cli_now_ns();
-    wtl_status status = wtl_session_prefill(r->session, r->seq, r->prompt, r->n_prompt, keep_prefilling, NULL, err);
+    wtl_status status = wtl_session_prefill(r->session, r->seq, r->prompt, r->n_prompt, keep_prefilling, r, err);
     r->report.prefill_ns = cli_now_ns() - start;
     r->report.prompt_tok = (int64_t)r->n_prompt;
     r->report.prompt_done_tok = wtl_seq_length(r->session, r->seq);
@@ -185,6 +200,7 @@ static int decode(run *r, wtl_error *err) {
     if (limit == 0) return end_reply(r, "length");
     for (;;) {
         if (cli_interrupted() || !cli_flush()) return end_reply(r, "interrupted"); // or nobody takes the text
+        if (r->joules.spent) return end_reply(r, "energy");
         int32_t token;
         if (wtl_sampler_next(r->sampler, wtl_session_logits(r->session, 0), &token, err) != WTL_OK) return cli_fail("%s", err->message);
         bool ends = !r->options.ignore_eos && wtl_token_is_end(vocab, token);
@@ -202,6 +218,8 @@ static int decode(run *r, wtl_error *err) {
         wtl_entry entry = {.token = token, .seq = r->seq, .want_logits = true};
         if (wtl_session_step(r->session, &entry, 1, err) != WTL_OK) return cli_fail("%s", err->message);
         report->decode_steps++;
+        wtl_step_work work = wtl_session_work(r->session);
+        run_energy_step(&r->joules, &work);
     }
 }
 
@@ -213,6 +231,11 @@ static int finish(run *r) {
         report->decode_ns = cli_now_ns() - r->first_ns;
     }
     run_output_finish(&r->output);
+    if (!r->options.json && !r->options.no_stream) cli_flush(); // the reader has the text while the meter catches up
+    run_energy_end(&r->joules, &report->energy);
+    report->meter = r->desk.meter;
+    report->scopes = energy_desk_scopes(&r->desk);
+    report->forecast = r->forecast;
     report->model = r->model_path;
     report->arch = info.arch;
     report->backend = info.backend;
@@ -220,7 +243,6 @@ static int finish(run *r) {
     report->text = r->output.text;
     report->text_len = r->output.len;
     report->tokens = r->reply;
-    report->energy = tel_energy_unavailable("this version reads no power meter yet", NULL);
     if (r->options.json) {
         json_t *object = run_report_json(report);
         if (!object) return cli_fail("out of memory for the JSON object");
@@ -231,6 +253,10 @@ static int finish(run *r) {
         if (report->text_len == 0 || report->text[report->text_len - 1] != '\n') cli_put("\n", 1);
         if (cli_flush()) run_report_summary(report);
     }
+    const char *name = strrchr(r->model_path, '/');
+    energy_desk_entry entry = {.kind = "run", .model = name ? name + 1 : r->model_path, .backend = report->backend, .outcome = report->stop_reason, .arrived_ms = r->arrived_ms};
+    energy_desk_book(&r->desk, &entry, &report->energy);
+    energy_desk_baseline(&r->desk, BASELINE_NS, !r->options.json && isatty(STDERR_FILENO));
     return cli_interrupted() ? CLI_INTERRUPTED : CLI_OK;
 }
 
@@ -240,7 +266,15 @@ static int work(run *r) {
     if (code == CLI_GO) code = cli_model_path(r->options.model, &r->model_path);
     if (code != CLI_GO) return code;
     cli_catch_interrupt();
-    code = open_all(r, &err);
+    r->arrived_ms = cli_unix_ms();
+    code = energy_desk_begin(&r->desk, "run", &r->options.energy);
+    if (code == CLI_GO) code = open_all(r, &err);
+    if (code == CLI_GO) code = energy_desk_open(&r->desk, r->engine);
+    if (code == CLI_GO && r->options.forecast) {
+        int64_t room = wtl_session_n_ctx(r->session) - (int64_t)r->n_prompt, n = r->options.n_predict;
+        r->forecast = run_energy_forecast(&r->desk, (int32_t)r->n_prompt, (int32_t)(n < 0 || n > room ? room : n));
+    }
+    if (code == CLI_GO) code = run_energy_begin(&r->joules, &r->desk, r->options.max_joules, (int32_t)r->n_prompt);
     if (code != CLI_GO) return code;
     r->output.stops = &r->options.stops;
     r->output.stream = !r->options.json && !r->options.no_stream;

@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "tools/energy_json.h"
+
 static double per_second(int64_t n, uint64_t ns) { return ns > 0 ? (double)n * 1e9 / (double)ns : 0; }
 
 static double seconds(uint64_t ns) { return (double)ns / 1e9; }
@@ -16,38 +18,19 @@ static json_t *real_or_null(bool known, double value) { return known && isfinite
 static json_t *rounded(bool known, double value) { return real_or_null(known, round(value * 1000) / 1000); }
 
 void run_report_summary(const run_report *r) {
-    cli_note("prompt: %lld tokens in %.3f s (%.1f tokens/s); decoded: %lld tokens in %.3f s (%.1f tokens/s)", (long long)r->prompt_done_tok,
-             seconds(r->prefill_ns), per_second(r->prompt_done_tok, r->prefill_ns), (long long)r->completion_tok, seconds(r->decode_ns),
-             per_second(r->decode_steps, r->decode_ns));
+    cli_note("prompt: %lld token%s in %.3f s (%.1f tokens/s); decoded: %lld token%s in %.3f s (%.1f tokens/s)", (long long)r->prompt_done_tok,
+             r->prompt_done_tok == 1 ? "" : "s", seconds(r->prefill_ns), per_second(r->prompt_done_tok, r->prefill_ns), (long long)r->completion_tok,
+             r->completion_tok == 1 ? "" : "s", seconds(r->decode_ns), per_second(r->decode_steps, r->decode_ns));
     static const struct {
         const char *reason, *words;
     } ends[] = {{"end", "the model ended the reply"}, {"stop", "stop string"},        {"length", "length limit (-n)"},
-                {"context", "context full (-c)"},    {"interrupted", "interrupted"}};
+                {"context", "context full (-c)"},    {"energy", "energy budget (--max-joules)"}, {"interrupted", "interrupted"}};
     const char *words = r->stop_reason;
     for (size_t i = 0; i < CLI_COUNT(ends); i++)
         if (strcmp(r->stop_reason, ends[i].reason) == 0) words = ends[i].words;
     if (r->ttft_ns) cli_note("first token after %.3f s; stopped: %s; seed %lld", seconds(r->ttft_ns), words, (long long)r->seed);
     else cli_note("no token; stopped: %s; seed %lld", words, (long long)r->seed);
-    if (r->energy.status == TEL_UNAVAILABLE) cli_note("energy: unavailable - %s", r->energy.reason);
-    else cli_note("energy: %.2f J +- %.2f J (%s)", (double)r->energy.energy_uj / 1e6, (double)r->energy.bound_uj / 1e6, tel_status_name(r->energy.status));
-}
-
-static json_t *phase_json(int64_t tokens, uint64_t ns) {
-    return json_pack("{s:n, s:n, s:I, s:f}", "joules", "bound_joules", "tokens", (json_int_t)tokens, "seconds", seconds(ns));
-}
-
-static json_t *energy_json(const run_report *r) {
-    const tel_energy *e = &r->energy;
-    bool known = e->status != TEL_UNAVAILABLE;
-    double joules = (double)e->energy_uj / 1e6, bound = (double)e->bound_uj / 1e6, duration = seconds(r->prefill_ns + r->decode_ns);
-    json_t *prefill = phase_json(r->prompt_done_tok, r->prefill_ns), *decode = phase_json(r->completion_tok, r->decode_ns);
-    if (prefill) json_object_set_new(prefill, "cached_tokens", json_integer(0));
-    return json_pack("{s:o, s:o, s:o, s:f, s:i, s:s, s:b, s:o, s:o, s:o, s:n, s:[], s:s?, s:{s:o, s:o}}", //
-                     "energy_joules", real_or_null(known, joules), "energy_kwh", real_or_null(known, joules / 3.6e6),
-                     "avg_power_watts", real_or_null(known && duration > 0, joules / duration), "duration_seconds", duration, "schema", 1,
-                     "status", tel_status_name(e->status), "settled", 1, "bound_joules", real_or_null(known, bound), "low_joules",
-                     real_or_null(known, joules - bound), "high_joules", real_or_null(known, joules + bound), "method", "scope",
-                     "reason", known ? NULL : e->reason, "phases", "prefill", prefill, "decode", decode);
+    energy_summary(&r->energy, r->scopes);
 }
 
 json_t *run_report_json(const run_report *r) {
@@ -59,9 +42,11 @@ json_t *run_report_json(const run_report *r) {
                                 "predicted_ms", rounded(true, (double)r->decode_ns / 1e6), "predicted_per_second",
                                 rounded(r->decode_steps > 0, per_second(r->decode_steps, r->decode_ns)), "ttft_ms",
                                 rounded(r->ttft_ns > 0, (double)r->ttft_ns / 1e6));
-    return json_pack("{s:o, s:o, s:I, s:I, s:i, s:o, s:s, s:I, s:s, s:s, s:s, s:o}", //
+    json_t *object = json_pack("{s:o, s:o, s:I, s:I, s:i, s:o, s:s, s:I, s:s, s:s, s:s, s:o}", //
                      "text", json_stringn(r->text ? r->text : "", r->text_len), "tokens", tokens, "prompt_tokens",
                      (json_int_t)r->prompt_tok, "completion_tokens", (json_int_t)r->completion_tok, "cached_tokens", 0, "timings", timings,
                      "stop_reason", r->stop_reason, "seed", (json_int_t)r->seed, "model", r->model, "arch", r->arch, "backend", r->backend,
-                     "energy", energy_json(r));
+                     "energy", energy_json(&r->energy, r->meter));
+    if (object && r->forecast) json_object_set(object, "forecast", r->forecast);
+    return object;
 }

@@ -3,12 +3,12 @@
 #ifndef WTL_TOOLS_RUN_REPORT_H
 #define WTL_TOOLS_RUN_REPORT_H
 
-#include "telemetry/telemetry.h"
+#include "runtime/energy.h"
 #include "tools/cli.h"
 
 typedef struct run_report {
     const char *model, *arch, *backend;
-    const char *stop_reason; // "end", "stop", "length", "context", "interrupted"
+    const char *stop_reason; // "end", "stop", "length", "context", "energy", "interrupted"
     const char *text;        // [text_len] UTF-8
     size_t text_len;
     const int32_t *tokens;   // [completion_tok] without the end token
@@ -18,7 +18,10 @@ typedef struct run_report {
     uint64_t load_ns, prefill_ns, decode_ns;
     uint64_t ttft_ns;        // from process start; 0: there was no token
     int64_t seed;
-    tel_energy energy;
+    wtl_energy_report energy;
+    tel_meter *meter;     // NULL: none
+    const char *scopes;   // of the counting domains: "cpu_package,dram"
+    json_t *forecast;     // borrowed; NULL: not asked for
 } run_report;
 
 void run_report_summary(const run_report *report); // standard error

@@ -1,7 +1,9 @@
 // `wattle run` and `wattle perplexity` on a tiny random model (always) and on SmolLM2 (WTL_TEST_SMOLLM2).
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <thread>
 
 #include "tests/e2e/run_binary.h"
 #include "tests/support/tiny_model.h"
@@ -19,7 +21,7 @@ RunResult reply(std::vector<std::string> args, const RunOptions &o = {}) {
 }
 
 TEST(Reply, JsonHasEveryField) {
-    RunResult r = reply({"-p", "hello", "-n", "8", "--ignore-eos", "--json", "--seed", "7"});
+    RunResult r = reply({"-p", "hello", "-n", "8", "--ignore-eos", "--json", "--seed", "7", "--meter", "none"});
     ASSERT_EQ(r.code, 0) << r.err;
     EXPECT_EQ(r.err, "");
     Json j(r.out);
@@ -42,7 +44,7 @@ TEST(Reply, JsonHasEveryField) {
 }
 
 TEST(Reply, SummaryGoesToStandardError) {
-    RunResult r = reply({"-p", "hello", "-n", "3", "--ignore-eos", "--seed", "7"});
+    RunResult r = reply({"-p", "hello", "-n", "3", "--ignore-eos", "--seed", "7", "--meter", "none"});
     ASSERT_EQ(r.code, 0) << r.err;
     EXPECT_NE(r.err.find("prompt: 6 tokens"), std::string::npos) << r.err;
     EXPECT_NE(r.err.find("decoded: 3 tokens"), std::string::npos) << r.err;
@@ -50,6 +52,71 @@ TEST(Reply, SummaryGoesToStandardError) {
     EXPECT_NE(r.err.find("seed 7"), std::string::npos) << r.err;
     EXPECT_EQ(r.out.find("energy"), std::string::npos);
     EXPECT_EQ(r.err.find('\033'), std::string::npos); // no colours where there is no terminal
+}
+
+TEST(Reply, WrongMeterIsWrongUsage) {
+    expect_sentence(reply({"-p", "hello", "--meter", "foo", "--ledger", "none"}), 2, {"run: there is no energy source 'foo'"});
+}
+
+// The limit's signal would end the process where nothing but the ledger could not be written.
+TEST(Reply, ALimitOnFileSizesCostsTheLedgerNotTheReply) {
+    TempDir dir;
+    RunOptions o = with_env({"XDG_STATE_HOME=" + dir.path()});
+    o.before = {"bash", "-c", "ulimit -f 4; exec \"$@\"", "bash"};
+    RunResult r = reply({"-p", "hello", "-n", "3", "--ignore-eos", "--meter", "model"}, o);
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_NE(r.out, "");
+    EXPECT_NE(r.err.find("wattle: energy ledger: "), std::string::npos) << r.err;
+}
+
+TEST(Reply, MadeUpJoulesAreNotCalledMeasured) {
+    RunResult r = reply({"-p", "hello", "-n", "30", "--ignore-eos", "--meter", "simulated:50"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    EXPECT_NE(r.err.find("simulated"), std::string::npos) << r.err;
+    EXPECT_EQ(r.err.find("measured"), std::string::npos) << r.err;
+    EXPECT_EQ(r.err.find("below_resolution"), std::string::npos) << r.err;
+}
+
+// A package counter of 40 W that a thread drives: the first run stays until it knows the idle machine, the second one has that and ends.
+TEST(Reply, TheSecondRunKnowsTheIdleMachine) {
+    TempDir dir;
+    const std::string zone = dir.path("sys/class/powercap/intel-rapl:0");
+    std::filesystem::create_directories(zone);
+    std::ofstream(zone + "/name") << "package-0\n";
+    std::ofstream(zone + "/max_energy_range_uj") << "262143328850\n";
+    std::ofstream(zone + "/energy_uj") << "100000000\n";
+    std::atomic<bool> over{false};
+    std::thread counter([&] {
+        int fd = open((zone + "/energy_uj").c_str(), O_WRONLY);
+        const auto start = std::chrono::steady_clock::now();
+        while (!over) {
+            auto us = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
+            std::string text = std::to_string(100000000 + 40 * us) + "\n";
+            EXPECT_EQ(pwrite(fd, text.data(), text.size(), 0), (ssize_t)text.size());
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        close(fd);
+    });
+    RunOptions o = with_env({"XDG_STATE_HOME=" + dir.path(), "WTL_SYSFS_ROOT=" + dir.path(), "WTL_NVML_PATH=" + dir.path("none.so")});
+    std::vector<std::string> args = {"-p", "hello", "-n", "200", "--ignore-eos", "--meter", "powercap", "--ledger", "none"};
+    RunResult first = reply(args, o), second = reply(args, o);
+    over = true;
+    counter.join();
+    EXPECT_EQ(first.code, 0) << first.err;
+    EXPECT_NE(second.err.find("idle machine"), std::string::npos) << first.err << second.err;
+}
+
+// An idle baseline is measured for the runs that follow: 0.6 s in vain where nothing can be kept.
+TEST(Reply, NobodyWaitsForABaselineThatCannotBeKept) {
+    TempDir dir;
+    std::filesystem::create_directories(dir.path("wattle/energy.fit")); // a folder where the file belongs
+    auto run = [&](const std::string &state) {
+        auto start = std::chrono::steady_clock::now();
+        EXPECT_EQ(reply({"-p", "hello", "-n", "2", "--ledger", "none", "--meter", "model"}, with_env({"XDG_STATE_HOME=" + state})).code, 0);
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    };
+    EXPECT_LT(std::min(run(dir.path()), run(dir.path())), 0.5);
+    EXPECT_LT(std::min(run("/dev/null"), run("/dev/null")), 0.5);
 }
 
 TEST(Reply, StreamedTextEqualsTheWholeText) {

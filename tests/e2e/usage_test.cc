@@ -22,7 +22,13 @@ TEST(Usage, EveryCommandHasHelpWithEnvironmentNames) {
         EXPECT_EQ(r.err, "") << c;
         EXPECT_NE(r.out.find("usage: wattle " + c), std::string::npos) << r.out;
         EXPECT_NE(r.out.find("[WTL_"), std::string::npos) << r.out;
+        EXPECT_EQ(r.out.back(), '\n') << c;
+        // Options stay within a hundred columns.
+        std::stringstream lines(r.out.substr(0, r.out.find("\nThe name in brackets")));
+        for (std::string line; std::getline(lines, line);)
+            EXPECT_LE(line.size(), 100u) << c << ": " << line;
     }
+    for (const char *word : {"audit", "calibrate"}) EXPECT_EQ(run_wattle({"meters", word, "--help"}).out.back(), '\n') << word;
 }
 
 TEST(Usage, Version) {
