@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include "tests/e2e/energy_rig.h"
-#include "tests/support/tiny_model.h"
 
 namespace {
 
@@ -12,19 +11,6 @@ bool has(const std::string &text, const std::string &part) { return text.find(pa
 
 class EnergyLimits : public testing::Test {
   protected:
-    static const TinyModel &model() {
-        static const TinyModel m([] {
-            TinyOptions o;
-            o.n_layers = 4;
-            o.n_embd = 512;
-            o.n_heads = 8;
-            o.n_heads_kv = 4;
-            o.n_ff = 1024;
-            o.n_ctx = 8192;
-            return o;
-        }());
-        return m;
-    }
     // No counter and no driver's library, whatever this machine has; a ledger and a fit of its own.
     RunOptions options(std::vector<std::string> env = {}) const {
         env.push_back("XDG_STATE_HOME=" + dir_.path("state"));
@@ -37,7 +23,7 @@ class EnergyLimits : public testing::Test {
         return o;
     }
     RunResult run(std::vector<std::string> more, const RunOptions &o) const {
-        std::vector<std::string> args = {"run", "-m", model().path(), "--seed", "1", "--ignore-eos"};
+        std::vector<std::string> args = {"run", "-m", slow_model().path(), "--seed", "1", "--ignore-eos"};
         args.insert(args.end(), more.begin(), more.end());
         return run_wattle(args, o);
     }

@@ -9,6 +9,22 @@
 #include <vector>
 
 #include "tests/e2e/run_binary.h"
+#include "tests/support/tiny_model.h"
+
+// Slow enough that hundreds of its tokens last longer than a sensor's step; weights quick to make.
+inline const TinyModel &slow_model() {
+    static const TinyModel model([] {
+        TinyOptions o;
+        o.n_layers = 4;
+        o.n_embd = 512;
+        o.n_heads = 8;
+        o.n_heads_kv = 4;
+        o.n_ff = 1024;
+        o.n_ctx = 8192;
+        return o;
+    }());
+    return model;
+}
 
 // Mean powers of adjoining stretches, each stamped at its middle.
 class Truth {

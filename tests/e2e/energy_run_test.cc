@@ -8,26 +8,10 @@
 #include <gtest/gtest.h>
 
 #include "tests/e2e/energy_rig.h"
-#include "tests/support/tiny_model.h"
 
 namespace {
 
 const char *smollm() { return getenv("WTL_TEST_SMOLLM2"); }
-
-// Two seconds and more of decoding, a tenth of one of prefill; weights quick to make.
-const TinyModel &tiny() {
-    static const TinyModel model([] {
-        TinyOptions o;
-        o.n_layers = 4;
-        o.n_embd = 512;
-        o.n_heads = 8;
-        o.n_heads_kv = 4;
-        o.n_ff = 1024;
-        o.n_ctx = 4096;
-        return o;
-    }());
-    return model;
-}
 
 struct Figure {
     double joules = 0, bound = 0, truth = 0;
@@ -117,7 +101,7 @@ TEST_P(Shapes, RunOnTheTinyModelIsWithinItsBound) {
     int n = 0;
     for (int inside = 0; inside < 2; n++) {
         ASSERT_LT(n, 3) << "phases were outside their bounds in two of three runs";
-        RunResult r = run(dir, tiny().path(), trace.sensor, {"-p", words(20), "-n", "400"});
+        RunResult r = run(dir, slow_model().path(), trace.sensor, {"-p", words(20), "-n", "400"});
         ASSERT_EQ(r.code, 0) << r.err;
         const Shown s = figures(Json(r.out), Truth(trace.truth));
         print(std::string(shape) + " seed " + std::to_string(seed), s);
@@ -173,7 +157,7 @@ TEST(EnergyRun, RecordedBoardWithItsNameIsWithinItsBound) {
     if (!std::filesystem::exists(folder)) GTEST_SKIP() << "the recordings are not here: " << folder;
     TempDir dir;
     for (int k = 0; k < 2; k++) {
-        RunResult r = run(dir, tiny().path(), dir.write("sensor.csv", from_zero(folder + "/sensor.csv")), {"-p", words(20), "-n", "700", "--card", "NVIDIA GeForce RTX 3090"});
+        RunResult r = run(dir, slow_model().path(), dir.write("sensor.csv", from_zero(folder + "/sensor.csv")), {"-p", words(20), "-n", "700", "--card", "NVIDIA GeForce RTX 3090"});
         ASSERT_EQ(r.code, 0) << r.err;
         Json json(r.out);
         const Shown s = figures(json, Truth(folder + "/meter.csv"));
@@ -186,7 +170,7 @@ TEST(EnergyRun, RecordedBoardWithItsNameIsWithinItsBound) {
 TEST(EnergyRun, SummarySaysReplayed) {
     TempDir dir;
     const Trace trace = make_trace(dir, "llm", 3, 20);
-    RunResult r = run_wattle({"run", "-m", tiny().path(), "-p", words(5), "-n", "300", "--ignore-eos", "--meter", "replay:" + trace.sensor},
+    RunResult r = run_wattle({"run", "-m", slow_model().path(), "-p", words(5), "-n", "300", "--ignore-eos", "--meter", "replay:" + trace.sensor},
                              with_env({"XDG_STATE_HOME=" + dir.path("state")}));
     ASSERT_EQ(r.code, 0) << r.err;
     EXPECT_NE(r.err.find("replayed"), std::string::npos) << r.err;
