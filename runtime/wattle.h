@@ -44,6 +44,14 @@ enum {
 // len + 8 ids are enough for nearly every text. Owns: nothing. Thread: any. Errors: NO_MEMORY, LIMIT (over 2^31 - 1 tokens).
 wtl_status wtl_tokenize(const wtl_vocab *vocab, const char *text, size_t len, unsigned flags, int32_t *ids, size_t cap,
                         size_t *n, wtl_error *err);
+// Bytes [begin, end) of a text that came from outside: no control token is recognised that touches one of them.
+typedef struct wtl_span {
+    size_t begin, end;
+} wtl_span;
+// As wtl_tokenize, but for the spans (ascending, disjoint, inside the text). Text without names of control tokens gives the same ids
+// with any spans. Errors: also INVALID (spans out of order).
+wtl_status wtl_tokenize_untrusted(const wtl_vocab *vocab, const char *text, size_t len, unsigned flags, const wtl_span *untrusted,
+                                  size_t n_untrusted, int32_t *ids, size_t cap, size_t *n, wtl_error *err);
 // Bytes of one token (possibly part of a character). Borrowed from the vocab, not terminated; *len is 0 for an unknown id
 // and for control tokens unless with_special.
 const char *wtl_token_bytes(const wtl_vocab *vocab, int32_t id, bool with_special, size_t *len);
@@ -102,6 +110,8 @@ typedef struct wtl_session_options {
     int32_t n_batch;      // entries of one step; 0: 512
     int32_t n_logits_max; // entries of one step with want_logits; 0: n_seq_max
     wtl_kv_type kv_type;
+    bool keep_prefixes;   // what closed sequences held stays findable while memory lasts, least recently used out first
+    uint64_t cache_bytes; // KV memory for that beyond what n_ctx and n_seq_max need; rounded down to whole blocks
 } wtl_session_options;
 
 typedef struct wtl_memory {
@@ -122,7 +132,25 @@ wtl_status wtl_seq_open(wtl_session *session, int32_t *seq, wtl_error *err);
 wtl_status wtl_seq_fork(wtl_session *session, int32_t src, int32_t n_tok, int32_t *seq, wtl_error *err);
 wtl_status wtl_seq_rewind(wtl_session *session, int32_t seq, int32_t n_tok, wtl_error *err);
 void wtl_seq_close(wtl_session *session, int32_t seq);
+// Opens a sequence that already holds the longest prefix of tokens[0..n) whose KV is in memory, from sequences open or closed,
+// but never all n: the last one is left, for its logits. *n_cached is how many it holds; prefill goes on with tokens[*n_cached].
+// Logits are the same bits as without a cache. Without keep_prefixes *n_cached is 0. Errors: LIMIT (n_seq_max).
+wtl_status wtl_seq_open_prefix(wtl_session *session, const int32_t *tokens, size_t n, int32_t *seq, int32_t *n_cached, wtl_error *err);
+// How much of tokens[0..n) such a call would find now. Changes nothing, also not what is evicted next.
+int32_t wtl_session_find_prefix(const wtl_session *session, const int32_t *tokens, size_t n);
 int32_t wtl_seq_length(const wtl_session *session, int32_t seq); // tokens held; -1: no such sequence
+
+typedef struct wtl_kv_usage { // blocks, over all groups of layers
+    uint64_t n_used, n_cached, n_free; // held by open sequences; only findable; empty
+    uint64_t bytes, evicted;           // of all of them; blocks that were evicted since opening
+} wtl_kv_usage;
+wtl_kv_usage wtl_session_kv_usage(const wtl_session *session);
+
+// What is findable, to a file and back: bound to the model, the backend and the KV type, and checksummed. save replaces the file at
+// once or not at all. load adds what fits and counts positions; a file of another model or a damaged one is FORMAT and changes nothing.
+// Errors: INVALID (no keep_prefixes), IO, NOT_FOUND, FORMAT, NO_MEMORY.
+wtl_status wtl_session_save(wtl_session *session, const char *path, uint64_t *n_tok, wtl_error *err);
+wtl_status wtl_session_load(wtl_session *session, const char *path, uint64_t *n_tok, wtl_error *err);
 
 // One entry of a step: the token that sequence seq takes next. Entries of one sequence are adjacent, in order.
 typedef struct wtl_entry {
@@ -195,6 +223,10 @@ void wtl_sampler_close(wtl_sampler **sampler);
 // Chooses from logits [n_vocab] (not changed) and counts the choice for the penalties. The same options, seed and logits give the
 // same token on every machine of one instruction set. DEVICE when no logit is a number.
 wtl_status wtl_sampler_next(wtl_sampler *sampler, const float *logits, int32_t *token, wtl_error *err);
+// As wtl_sampler_next among the tokens for which allows is true, with their probabilities as if the others did not exist. allows is
+// asked for few of them. NOT_FOUND when none is allowed.
+typedef bool (*wtl_token_allowed)(void *user, int32_t token);
+wtl_status wtl_sampler_next_allowed(wtl_sampler *sampler, const float *logits, wtl_token_allowed allows, void *user, int32_t *token, wtl_error *err);
 void wtl_sampler_accept(wtl_sampler *sampler, int32_t token); // a token from elsewhere (the prompt) counts too
 
 // ---- Files ------------------------------------------------------------------------------------------------------

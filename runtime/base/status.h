@@ -23,7 +23,8 @@ extern "C" {
     X(ERR_LIMIT, -7, "a size limit was exceeded")                             \
     X(ERR_KV_FULL, -8, "the KV cache has no free block")                      \
     X(ERR_DEVICE, -9, "the device or its driver reported a failure")           \
-    X(ERR_CANCELLED, -10, "the caller asked to stop")
+    X(ERR_CANCELLED, -10, "the caller asked to stop")                         \
+    X(ERR_BUSY, -11, "there is no room now; the same call may succeed later")
 
 typedef enum wtl_status {
 #define WTL_STATUS_ENUM(name, value, sentence) WTL_##name = (value),
