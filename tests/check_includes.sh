@@ -13,10 +13,11 @@ allowed() {
     kernels/ref) echo '^(runtime/base/|kernels/[^/]+$|kernels/ref/)' ;;
     kernels/cpu) echo '^(runtime/base/|kernels/[^/]+$|kernels/ref/|kernels/cpu/)' ;;
     kernels/cuda) echo '^(runtime/base/|kernels/[^/]+$|kernels/ref/|kernels/cuda/)' ;;
+    models/chat_template) echo '^(runtime/base/|models/chat_template/)' ;;
     models | models/*) echo '^(runtime/base/|kernels/[^/]+$|kernels/ref/|models/)' ;;
     runtime) echo '^(runtime/|models/|kernels/|telemetry/telemetry\.h$)' ;;
     telemetry) echo '^telemetry/' ;;
-    tools) echo '^(tools/|runtime/wattle\.h$|runtime/energy\.h$|telemetry/telemetry\.h$)' ;;
+    tools | tools/*) echo '^(tools/|runtime/(wattle|energy|chat|batch)\.h$|telemetry/telemetry\.h$)' ;;
     *) echo '^$' ;;
     esac
 }

@@ -85,7 +85,7 @@ finish() {
 }
 
 stage "packages" bash tools/install_packages.sh cmake gcc g++ clang libclang-rt-14-dev libc6-dev make pkg-config libpcre2-dev libutf8proc-dev \
-    libjansson-dev libsqlite3-dev libopenblas-dev libgtest-dev curl python3 python3-pip ca-certificates gzip || finish
+    libjansson-dev libsqlite3-dev libmicrohttpd-dev libedit-dev libopenblas-dev libgtest-dev curl python3 python3-pip ca-certificates gzip || finish
 check "public headers compile alone" bash tests/check_headers.sh
 check "includes point one way" bash tests/check_includes.sh
 check "the telemetry library stands alone" bash tests/check_standalone.sh

@@ -7,7 +7,7 @@ build=${BUILD_DIR:-build}
 question=${1:-"Why is the sky blue? Answer in one sentence."}
 
 echo "wattle quickstart: build in $build/, the model goes to ${XDG_CACHE_HOME:-$HOME/.cache}/wattle (98 MB)"
-bash tools/install_packages.sh cmake gcc libc6-dev make pkg-config libpcre2-dev libutf8proc-dev libjansson-dev libsqlite3-dev \
+bash tools/install_packages.sh cmake gcc libc6-dev make pkg-config libpcre2-dev libutf8proc-dev libjansson-dev libsqlite3-dev libmicrohttpd-dev libedit-dev \
     libopenblas-dev curl python3 python3-pip ca-certificates
 
 log=$(mktemp)
