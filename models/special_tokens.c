@@ -3,6 +3,10 @@
 // Where names overlap, the longest one wins wherever it stands (not the leftmost), as the GGUF reference partitions text.
 // Done in one pass: candidates that touch form a cluster, and only inside a cluster are they weighed, longest first.
 // A cluster costs O(n log n): a text made only of special tokens is no worse than that.
+//
+// A text may have untrusted bytes. Guarded tokens (control, unknown, and user-defined ones spelled like a marker) are looked for in
+// the trusted stretches alone, as if nothing else existed; then the other user-defined tokens, which are ordinary pieces of
+// the vocabulary, in what is left. So no untrusted byte makes a guarded token, and none can keep one from being found.
 // SPDX-License-Identifier: Apache-2.0
 #include <string.h>
 
@@ -31,6 +35,9 @@ static uint32_t child_of(const special_trie *trie, uint32_t node, uint8_t byte) 
     return c;
 }
 
+// "<|user|>": some files list the marks of their turns as user-defined.
+static bool is_marker(const char *text, size_t len) { return len > 4 && memcmp(text, "<|", 2) == 0 && memcmp(text + len - 2, "|>", 2) == 0; }
+
 bool special_trie_add(special_trie *trie, const char *text, size_t len, uint32_t id, bool user_defined) {
     if (len == 0) return true;
     uint8_t first = (uint8_t)text[0];
@@ -50,7 +57,14 @@ bool special_trie_add(special_trie *trie, const char *text, size_t len, uint32_t
     }
     trie->nodes[node].id = id;
     trie->nodes[node].user_defined = user_defined;
+    trie->nodes[node].guarded = !user_defined || is_marker(text, len);
     return true;
+}
+
+uint32_t special_trie_find(const special_trie *trie, const char *text, size_t len) {
+    uint32_t node = len ? trie->roots[(uint8_t)text[0]] : 0;
+    for (size_t i = 1; node && i < len; i++) node = child_of(trie, node, (uint8_t)text[i]);
+    return node ? trie->nodes[node].id : SYMBOL_NONE;
 }
 
 void special_trie_free(special_trie *trie) {
@@ -58,14 +72,20 @@ void special_trie_free(special_trie *trie) {
     memset(trie, 0, sizeof *trie);
 }
 
+static bool is_wanted(const special_node *n, special_set set) {
+    if (n->id == SYMBOL_NONE) return false;
+    return set == SPECIAL_ALL || (n->user_defined && (set == SPECIAL_USER_DEFINED || !n->guarded));
+}
+
 // Longest token at text[0..len); 0 when there is none.
-static uint32_t longest(const special_trie *trie, const char *text, size_t len, bool user_defined_only, uint32_t *id) {
+static uint32_t longest(const special_trie *trie, const char *text, size_t len, special_set set, special_match *match) {
     uint32_t node = trie->roots[(uint8_t)text[0]], best = 0;
     for (uint32_t depth = 1; node; depth++) {
         const special_node *n = &trie->nodes[node];
-        if (n->id != SYMBOL_NONE && (n->user_defined || !user_defined_only)) {
+        if (is_wanted(n, set)) {
             best = depth;
-            *id = n->id;
+            match->id = n->id;
+            match->guarded = n->guarded;
         }
         if (depth == len) break;
         node = child_of(trie, node, (uint8_t)text[depth]);
@@ -76,7 +96,7 @@ static uint32_t longest(const special_trie *trie, const char *text, size_t len, 
 typedef struct special_search {
     const special_trie *trie;
     const char *text;
-    bool user_defined_only;
+    special_set set;
     special_match *found;
     size_t n, cap;
     token_heap heap;
@@ -84,7 +104,7 @@ typedef struct special_search {
     size_t cap_taken;
 } special_search;
 
-static bool add_match(special_search *s, size_t at, uint32_t len, uint32_t id) {
+static bool add_match(special_search *s, size_t at, uint32_t len, special_match match) {
     if (s->n == s->cap) {
         size_t cap = s->cap ? 2 * s->cap : 16;
         special_match *p = wtl_realloc(s->found, cap * sizeof *p);
@@ -92,7 +112,9 @@ static bool add_match(special_search *s, size_t at, uint32_t len, uint32_t id) {
         s->found = p;
         s->cap = cap;
     }
-    s->found[s->n++] = (special_match){at, len, id};
+    match.at = at;
+    match.len = len;
+    s->found[s->n++] = match;
     return true;
 }
 
@@ -115,7 +137,7 @@ static bool settle_cluster(special_search *s, size_t start, size_t end) {
     }
     memset(s->taken, 0, bytes);
     const char *text = s->text + start;
-    uint32_t id = 0;
+    special_match match = {0};
     while (s->heap.n) {
         uint64_t key = token_heap_pop(&s->heap);
         uint32_t len = UINT32_MAX - (uint32_t)(key >> 32);
@@ -124,10 +146,10 @@ static bool settle_cluster(special_search *s, size_t start, size_t end) {
         size_t room = len;
         if (s->taken[at + len - 1])
             for (room = 1; !s->taken[at + room];) room++;
-        uint32_t fits = longest(s->trie, text + at, room, s->user_defined_only, &id);
+        uint32_t fits = longest(s->trie, text + at, room, s->set, &match);
         if (room == len) {
             memset(s->taken + at, 1, len);
-            if (!add_match(s, start + at, len, id)) return false;
+            if (!add_match(s, start + at, len, match)) return false;
         } else if (fits && !token_heap_push(&s->heap, candidate(fits, at))) {
             return false;
         }
@@ -136,35 +158,62 @@ static bool settle_cluster(special_search *s, size_t start, size_t end) {
     return true;
 }
 
-static bool search(special_search *s, size_t len) {
-    const bool *starts = s->user_defined_only ? s->trie->starts_user : s->trie->starts_any;
-    for (size_t i = 0; i < len;) {
-        uint32_t id = 0, n;
-        if (!starts[(uint8_t)s->text[i]] || !(n = longest(s->trie, s->text + i, len - i, s->user_defined_only, &id))) {
+// Adds the special tokens of text[begin..len) that lie in it as a whole.
+static bool search(special_search *s, size_t begin, size_t len) {
+    const bool *starts = s->set == SPECIAL_ALL ? s->trie->starts_any : s->trie->starts_user;
+    for (size_t i = begin; i < len;) {
+        special_match match = {0}, other;
+        uint32_t n;
+        if (!starts[(uint8_t)s->text[i]] || !(n = longest(s->trie, s->text + i, len - i, s->set, &match))) {
             i++;
             continue;
         }
         size_t end = i + n;
         s->heap.n = 0;
         for (size_t j = i + 1; j < end; j++) {
-            uint32_t other;
             if (!starts[(uint8_t)s->text[j]]) continue;
-            uint32_t m = longest(s->trie, s->text + j, len - j, s->user_defined_only, &other);
+            uint32_t m = longest(s->trie, s->text + j, len - j, s->set, &other);
             if (m == 0) continue;
             if (s->heap.n == 0 && !token_heap_push(&s->heap, candidate(n, 0))) return false;
             if (!token_heap_push(&s->heap, candidate(m, j - i))) return false;
             if (j + m > end) end = j + m;
         }
-        if (s->heap.n == 0 ? !add_match(s, i, n, id) : !settle_cluster(s, i, end)) return false;
+        if (s->heap.n == 0 ? !add_match(s, i, n, match) : !settle_cluster(s, i, end)) return false;
         i = end;
     }
     return true;
 }
 
-wtl_status special_find(const special_trie *trie, const char *text, size_t len, bool user_defined_only,
-                        special_match **out, size_t *n, wtl_error *err) {
-    special_search s = {.trie = trie, .text = text, .user_defined_only = user_defined_only};
-    bool ok = search(&s, len);
+// Guarded tokens of the trusted stretches, then the unguarded ones of what lies between them.
+static bool search_trusted(special_search *s, size_t len, const tokenizer_span *untrusted, size_t n_untrusted) {
+    size_t at = 0, n_guarded = 0;
+    s->set = SPECIAL_ALL;
+    for (size_t i = 0; i <= n_untrusted; i++) {
+        size_t first = s->n;
+        if (!search(s, at, i < n_untrusted ? untrusted[i].begin : len)) return false;
+        for (size_t k = first; k < s->n; k++)
+            if (s->found[k].guarded) s->found[n_guarded++] = s->found[k];
+        s->n = n_guarded;
+        if (i < n_untrusted) at = untrusted[i].end;
+    }
+    special_match *guarded = s->found;
+    s->found = NULL;
+    s->n = s->cap = at = 0;
+    s->set = SPECIAL_UNGUARDED;
+    bool ok = true;
+    for (size_t i = 0; ok && i < n_guarded; i++) {
+        ok = search(s, at, guarded[i].at) && add_match(s, guarded[i].at, guarded[i].len, guarded[i]);
+        at = guarded[i].at + guarded[i].len;
+    }
+    ok = ok && search(s, at, len);
+    wtl_free(guarded);
+    return ok;
+}
+
+wtl_status special_find(const special_trie *trie, const char *text, size_t len, special_set set, const tokenizer_span *untrusted,
+                        size_t n_untrusted, special_match **out, size_t *n, wtl_error *err) {
+    special_search s = {.trie = trie, .text = text, .set = set};
+    bool ok = set == SPECIAL_ALL && n_untrusted ? search_trusted(&s, len, untrusted, n_untrusted) : search(&s, 0, len);
     wtl_free(s.taken);
     token_heap_free(&s.heap);
     if (!ok) {

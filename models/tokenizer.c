@@ -62,12 +62,29 @@ static wtl_status encode_between(token_encoder *e, const char *text, size_t len,
     return status ? status : encode_fragment(e, text + at, len - at, true);
 }
 
+static bool spans_in_order(const tokenizer_span *spans, size_t n, size_t len) {
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (spans[i].begin < at || spans[i].end < spans[i].begin || spans[i].end > len) return false;
+        at = spans[i].end;
+    }
+    return true;
+}
+
 wtl_status tokenizer_encode(const wtl_tokenizer *tokenizer, const char *text, size_t len, unsigned flags,
                             wtl_tokens *out, wtl_error *err) {
+    return tokenizer_encode_untrusted(tokenizer, text, len, flags, NULL, 0, out, err);
+}
+
+wtl_status tokenizer_encode_untrusted(const wtl_tokenizer *tokenizer, const char *text, size_t len, unsigned flags,
+                                      const tokenizer_span *untrusted, size_t n_untrusted, wtl_tokens *out, wtl_error *err) {
     if (!tokenizer || !out || (!text && len))
         return wtl_fail(err, WTL_ERR_INVALID, "tokenizer_encode needs a tokenizer, a text and a list to append to");
     if (len > INT32_MAX) return wtl_fail(err, WTL_ERR_LIMIT, "text of %zu bytes is longer than 2^31 - 1", len);
+    if (!untrusted ? n_untrusted > 0 : !spans_in_order(untrusted, n_untrusted, len))
+        return wtl_fail(err, WTL_ERR_INVALID, "the untrusted spans are not ascending, disjoint and inside the text of %zu bytes", len);
     const size_t n_before = out->n;
+    const special_set set = flags & TOKENIZER_PARSE_SPECIAL ? SPECIAL_ALL : SPECIAL_USER_DEFINED;
     token_encoder e = {.tokenizer = tokenizer, .out = out, .err = err};
     special_match *found = NULL;
     size_t n_found = 0;
@@ -75,7 +92,7 @@ wtl_status tokenizer_encode(const wtl_tokenizer *tokenizer, const char *text, si
     if ((flags & TOKENIZER_ADD_SPECIAL) && tokenizer->add_bos && tokenizer->bos >= 0)
         status = tokens_push(out, tokenizer->bos, err);
     if (!status && len) {
-        status = special_find(&tokenizer->special, text, len, !(flags & TOKENIZER_PARSE_SPECIAL), &found, &n_found, err);
+        status = special_find(&tokenizer->special, text, len, set, untrusted, n_untrusted, &found, &n_found, err);
         if (!status) status = encoder_init(&e, len, n_found);
         if (!status) status = encode_between(&e, text, len, found, n_found);
     }
@@ -106,6 +123,14 @@ gguf_str tokenizer_token_text(const wtl_tokenizer *t, int32_t id) {
 int32_t tokenizer_n_vocab(const wtl_tokenizer *t) { return t->n_vocab; }
 int32_t tokenizer_bos(const wtl_tokenizer *t) { return t->bos; }
 int32_t tokenizer_eos(const wtl_tokenizer *t) { return t->eos; }
+int32_t tokenizer_unk(const wtl_tokenizer *t) { return t->unk; }
+int32_t tokenizer_pad(const wtl_tokenizer *t) { return t->pad; }
+
+int32_t tokenizer_special(const wtl_tokenizer *t, const char *spelling) {
+    uint32_t id = special_trie_find(&t->special, spelling, strlen(spelling));
+    return id == SYMBOL_NONE ? -1 : (int32_t)id;
+}
+
 bool tokenizer_adds_bos(const wtl_tokenizer *t) { return t->add_bos && t->bos >= 0; }
 bool tokenizer_adds_eos(const wtl_tokenizer *t) { return t->add_eos && t->eos >= 0; }
 bool tokenizer_is_control(const wtl_tokenizer *t, int32_t id) { return in_vocab(t, id) && t->types[id] == TOKEN_CONTROL; }

@@ -39,6 +39,14 @@ enum {
 // Appends the tokens of text[0..len) to *out. On failure *out keeps what it had.
 wtl_status tokenizer_encode(const wtl_tokenizer *tokenizer, const char *text, size_t len, unsigned flags,
                             wtl_tokens *out, wtl_error *err);
+// Bytes [begin, end) of a text that came from outside.
+typedef struct tokenizer_span {
+    size_t begin, end;
+} tokenizer_span;
+// The same, but no control token (nor a user-defined one spelled "<|...|>") is recognised that touches a byte of the spans, and no
+// byte of them keeps one beside it from being recognised. Ordinary text runs across the borders. Spans out of order: INVALID.
+wtl_status tokenizer_encode_untrusted(const wtl_tokenizer *tokenizer, const char *text, size_t len, unsigned flags,
+                                      const tokenizer_span *untrusted, size_t n_untrusted, wtl_tokens *out, wtl_error *err);
 
 // Bytes of one token as they stand in text: byte-level decoded, "<0x0A>" as the byte. Control tokens give their name when
 // with_special, else nothing. The bytes may be a part of a UTF-8 character. Borrowed; "" for an id out of range.
@@ -61,6 +69,10 @@ size_t utf8_stream_finish(wtl_utf8_stream *state, char *out, size_t cap);
 int32_t tokenizer_n_vocab(const wtl_tokenizer *tokenizer);
 int32_t tokenizer_bos(const wtl_tokenizer *tokenizer);
 int32_t tokenizer_eos(const wtl_tokenizer *tokenizer);
+int32_t tokenizer_unk(const wtl_tokenizer *tokenizer);
+int32_t tokenizer_pad(const wtl_tokenizer *tokenizer);
+// The control, unknown or user-defined token that is spelled like this.
+int32_t tokenizer_special(const wtl_tokenizer *tokenizer, const char *spelling);
 bool tokenizer_adds_bos(const wtl_tokenizer *tokenizer);
 bool tokenizer_adds_eos(const wtl_tokenizer *tokenizer);
 bool tokenizer_is_control(const wtl_tokenizer *tokenizer, int32_t id);

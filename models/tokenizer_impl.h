@@ -66,7 +66,7 @@ typedef struct special_node {
     uint32_t child, sibling; // 0: none
     uint32_t id;             // SYMBOL_NONE: no token ends here
     uint8_t byte;
-    bool user_defined;
+    bool user_defined, guarded;
 } special_node;
 
 typedef struct special_trie {
@@ -80,13 +80,18 @@ typedef struct special_trie {
 typedef struct special_match {
     size_t at;
     uint32_t len, id;
+    bool guarded; // never made of untrusted bytes
 } special_match;
 
+typedef enum special_set { SPECIAL_ALL, SPECIAL_USER_DEFINED, SPECIAL_UNGUARDED } special_set;
+
 bool special_trie_add(special_trie *trie, const char *text, size_t len, uint32_t id, bool user_defined);
+uint32_t special_trie_find(const special_trie *trie, const char *text, size_t len); // SYMBOL_NONE: no token is spelled like this
 void special_trie_free(special_trie *trie);
-// Every special token in the text, by position, the longest token first where they overlap. *out is the caller's to free.
-wtl_status special_find(const special_trie *trie, const char *text, size_t len, bool user_defined_only,
-                        special_match **out, size_t *n, wtl_error *err);
+// Every special token of the set in the text, by position, the longest token first where they overlap. SPECIAL_ALL with untrusted
+// spans (ascending, disjoint, inside the text): no guarded token touches one. *out is the caller's to free.
+wtl_status special_find(const special_trie *trie, const char *text, size_t len, special_set set, const tokenizer_span *untrusted,
+                        size_t n_untrusted, special_match **out, size_t *n, wtl_error *err);
 
 // ---- Pre-tokenizer (pretokenizer.c) ------------------------------------------------------------------------------
 #define PRETOKENIZER_PATTERNS_MAX 6
@@ -177,7 +182,7 @@ struct wtl_tokenizer {
     uint8_t *types; // [n_vocab]
     uint8_t *flags; // [n_vocab] TOKENIZER_TOKEN_...
     special_trie special;
-    int32_t bos, eos, eot, eom, unk;
+    int32_t bos, eos, eot, eom, unk, pad;
     bool add_bos, add_eos, add_space_prefix;
     uint32_t byte_symbols[256]; // BPE: of each byte; SPM: "<0xXX>", SYMBOL_NONE where there is none
     // BPE

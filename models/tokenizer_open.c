@@ -170,7 +170,7 @@ static wtl_status read_facts(wtl_tokenizer *t, const gguf_file *file, wtl_error 
     t->bos = !t->is_bpe && t->n_vocab > 1 ? 1 : -1;
     t->eos = !t->is_bpe && t->n_vocab > 2 ? 2 : -1;
     t->unk = t->is_bpe ? -1 : 0;
-    t->eot = t->eom = -1;
+    t->eot = t->eom = t->pad = -1;
     t->add_space_prefix = !t->is_bpe;
     t->add_bos = t->is_bpe ? (pretokenizer_of(t->pre)->flags & PRETOKENIZER_ADD_BOS) != 0 : true;
     const struct {
@@ -192,6 +192,8 @@ static wtl_status read_facts(wtl_tokenizer *t, const gguf_file *file, wtl_error 
         status = read_id(t, file, ids[i].key, ids[i].id, err);
     for (size_t i = 0; !status && i < sizeof flags / sizeof *flags; i++)
         status = read_flag(file, flags[i].key, flags[i].flag, err);
+    int64_t pad; // nothing here pads: only chat templates ask for it, and files with a wrong one work
+    if (!status && gguf_get_i64(file, "tokenizer.ggml.padding_token_id", &pad, NULL) == WTL_OK && pad >= 0 && pad < t->n_vocab) t->pad = (int32_t)pad;
     return status;
 }
 

@@ -49,6 +49,7 @@ typedef struct jinja_limits { // 0: the default
     uint64_t fuel;      // steps: nodes evaluated, items walked, bytes copied / 64
     uint32_t depth;     // of nested evaluation and of macros
     uint64_t memory_bytes, output_bytes;
+    bool may_mutate;    // lists and dicts may be changed by methods (append, update, ...), as in Jinja's plain sandbox
 } jinja_limits;
 
 typedef struct jinja_span {
