@@ -104,7 +104,7 @@ typedef struct wtl_batch_request {
 } wtl_batch_request;
 
 // Thread: any. *id > 0. Errors: INVALID (empty prompt, a token out of range, options), LIMIT (prompt does not fit n_ctx: says both numbers;
-// n_choices > n_parallel), BUSY (the queue is full), NO_MEMORY.
+// n_choices > n_parallel; all choices at their longest do not fit kv_bytes), BUSY (the queue is full), CANCELLED (closing), NO_MEMORY.
 wtl_status wtl_batch_submit(wtl_batch *batch, const wtl_batch_request *request, uint64_t *id, wtl_error *err);
 // The request gets its last event (CANCELLED) from the next step, also while it waits. False: no such request (any more). Thread: any.
 bool wtl_batch_cancel(wtl_batch *batch, uint64_t id);
@@ -125,7 +125,7 @@ typedef struct wtl_batch_slot { // one running request's choice
 } wtl_batch_slot;
 typedef struct wtl_batch_state {
     int32_t n_running, n_waiting, n_parallel;
-    uint64_t n_steps, n_prompt_tok, n_cached_tok, n_decoded_tok; // since opening
+    uint64_t n_steps, n_prompt_tok, n_cached_tok, n_decoded_tok; // since opening; n_prompt_tok: prefilled, without cached ones
     uint64_t cpu_prefill_ns, cpu_decode_ns; // CPU time of the process during steps, by share of rows
     uint64_t busy_ns;        // time inside steps
     double itl_ns, prefill_tok_per_s, decode_tok_per_s; // recent: smoothed; 0: none yet

@@ -15,7 +15,8 @@
 //     wtl_chat_render(chat, in, &prompt, &err);                  // prompt->tokens[0 .. n_tokens)
 //
 // Every text of the input is untrusted: what comes out of it is never taken for a control token, whatever the template does with it, so
-// no message can forge a turn. Templates come with models, so they are untrusted too: rendering is bounded in steps, depth, memory and
+// no message can forge a turn. (The role of a message, where it is a word that every API knows, may be part of a token: templates build
+// "<|user|>" from it.) Templates come with models, so they are untrusted too: rendering is bounded in steps, depth, memory and
 // output, and sees nothing but its input.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_RUNTIME_CHAT_H
@@ -69,7 +70,7 @@ typedef struct wtl_chat_info { // strings borrowed from the chat
     const char *reason;    // why a fallback, one sentence ("this model has no chat template (a base model?): ..."); ""
     const char *think_open, *think_close; // "<think>", "</think>" when the template has them, else NULL
     const char *stop;      // text that ends a reply besides the model's end tokens ("\nUser:" of "plain"), or NULL
-    bool takes_system;     // a conversation with a system message renders (probed at opening)
+    bool takes_system;     // a conversation with a system message renders, and has it (probed at opening)
     bool takes_tools;      // the template looks at "tools"
 } wtl_chat_info;
 wtl_chat_info wtl_chat_describe(const wtl_chat *chat);
@@ -84,8 +85,8 @@ typedef struct wtl_chat_prompt {
     bool thinks;         // the text ends inside think_open: the reply begins with reasoning
 } wtl_chat_prompt;
 
-// Renders and tokenises. The template also sees bos_token, eos_token, unk_token, pad_token as the model has them, and
-// strftime_now(format): the local time. Owns: *out is the caller's, wtl_chat_prompt_free. Thread: any.
+// Renders and tokenises. The template also sees bos_token and eos_token ("" where the model has none), unk_token and pad_token where it has
+// them, tools and documents as null unless given, and strftime_now(format): the local time. Owns: *out is the caller's, wtl_chat_prompt_free. Thread: any.
 // Errors: INVALID (the input is no complete map, or the template raised: its words, e.g. "roles must alternate", with line),
 // FORMAT (the template fails on this input, line and column), LIMIT (a bound of the rendering), NO_MEMORY.
 wtl_status wtl_chat_render(const wtl_chat *chat, const wtl_chat_input *in, wtl_chat_prompt *out, wtl_error *err);

@@ -100,6 +100,8 @@ void wtl_energy_forget(wtl_energy *energy, uint64_t request); // after its last 
 // requests + idle + unattributed = source, exactly, of one counting domain since opening.
 typedef struct wtl_energy_totals {
     uint64_t source_uj, requests_uj, idle_uj, unattributed_uj;
+    // The requests' part by phase. Their sum is requests_uj less what was booked to requests after they were forgotten.
+    uint64_t prefill_dynamic_uj, prefill_idle_uj, decode_dynamic_uj, decode_idle_uj;
     uint64_t until_ns; // edge up to which this is booked
 } wtl_energy_totals;
 wtl_energy_totals wtl_energy_totals_of(wtl_energy *energy, size_t domain);

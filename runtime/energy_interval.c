@@ -167,6 +167,10 @@ static void book_entry(const energy_book *b, energy_domain *d, const span *s, en
     accounts[ENERGY_NEW].hidden_uj += (double)leaf[ENERGY_CACHED].dynamic_uj;
     accounts[ENERGY_CACHED].hidden_uj += (double)leaf[ENERGY_CACHED].dynamic_uj;
     d->totals.requests_uj += all.dynamic_uj + all.idle_uj;
+    d->totals.prefill_dynamic_uj += prefill.dynamic_uj;
+    d->totals.prefill_idle_uj += prefill.idle_uj;
+    d->totals.decode_dynamic_uj += leaf[ENERGY_DECODED].dynamic_uj;
+    d->totals.decode_idle_uj += leaf[ENERGY_DECODED].idle_uj;
 }
 
 // ---- Learning -------------------------------------------------------------------------------------------------------

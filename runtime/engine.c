@@ -6,8 +6,11 @@
 #include <malloc.h>
 #endif
 #include <assert.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "kernels/cpu/cpu.h"
 #include "runtime/base/alloc.h"
@@ -48,6 +51,7 @@ wtl_status wtl_engine_open(const wtl_engine_options *options, wtl_engine **out, 
     wtl_model_config config;
     wtl_engine *e = wtl_calloc(1, sizeof *e);
     if (!e) return wtl_fail(err, WTL_ERR_NO_MEMORY, "%s: out of memory", options->model_path);
+    e->model_fd = -1;
     wtl_status status = gguf_open(options->model_path, &e->file, err);
     if (!status) status = model_config_read(e->file, &config, err); // refuse what cannot run before any long work
     if (!status) status = open_backend(options, &e->be, err);
@@ -62,6 +66,10 @@ wtl_status wtl_engine_open(const wtl_engine_options *options, wtl_engine **out, 
         return status;
     }
     e->file_bytes = gguf_file_bytes(e->file);
+    e->deterministic = options->deterministic;
+    struct stat file;
+    e->model_fd = open(options->model_path, O_RDONLY | O_CLOEXEC);
+    if (e->model_fd >= 0 && !fstat(e->model_fd, &file)) e->modified = file.st_mtim;
     if (!model_borrows_file(e->model)) gguf_close(&e->file);
 #ifdef __GLIBC__
     malloc_trim(0); // loading leaves megabytes of freed lists behind; they would stay resident for good
@@ -77,6 +85,7 @@ void wtl_engine_close(wtl_engine **engine) {
     wtl_vocab_close(&e->vocab);
     if (e->be) e->be->ops->close(e->be);
     gguf_close(&e->file);
+    if (e->model_fd >= 0) close(e->model_fd);
     wtl_free(e->name);
     wtl_free(e);
     *engine = NULL;

@@ -3,6 +3,8 @@
 #ifndef WTL_RUNTIME_ENGINE_H
 #define WTL_RUNTIME_ENGINE_H
 
+#include <time.h>
+
 #include "models/gguf.h"
 #include "models/model.h"
 #include "runtime/wattle.h"
@@ -15,6 +17,9 @@ struct wtl_engine {
     wtl_model *model;
     char *name; // general.name or ""
     uint64_t file_bytes;
+    bool deterministic;
+    int model_fd;             // the file again, for kv_file.c to tell models apart; -1: could not be opened twice
+    struct timespec modified; // when it was last written, at opening
 };
 
 // Sizes from which the work of a step follows, with KV of that type.

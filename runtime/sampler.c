@@ -1,7 +1,8 @@
 // Sampler: chooses the next token from logits [n_vocab]. Owns its random state and the window of tokens for the penalties.
 //
 // All filters keep a prefix of the tokens in order of (logit descending, id ascending); only what is needed to find its end
-// is ever sorted, never the vocabulary. Allocates in open only. Arithmetic on probabilities is in double and in a fixed
+// is ever sorted, never the vocabulary. Allocates in open only (and once where
+// only some tokens are allowed). Arithmetic on probabilities is in double and in a fixed
 // order, so that options, seed and logits determine the token.
 // NaN counts as -infinity: it never wins and never poisons a sum.
 // SPDX-License-Identifier: Apache-2.0
@@ -14,6 +15,7 @@
 #include "runtime/wattle.h"
 
 enum { BLOCK = 256, DEFAULT_LAST_N = 64, MAX_LAST_N = 1 << 20, N_BINS = 2048, BINS_PER_NAT = 64 };
+enum { DRAWS = 32, ASK_ALL_AFTER = 256 }; // forbidden tokens met before all are asked for
 
 typedef struct candidate {
     float logit;
@@ -27,7 +29,7 @@ struct wtl_sampler {
     uint64_t random[4];      // xoshiro256**
     wtl_logit_bias *bias;    // [options.n_bias]
     candidate *candidates;   // [n_vocab], or [top_k]; NULL when greedy
-    float *adjusted;         // [n_vocab] logits after bias and penalties; NULL when neither is on
+    float *adjusted;         // [n_vocab] logits after bias, penalties and bans; NULL when none of them is on
     // Penalty window; all NULL when no penalty is on.
     int32_t *count;          // [n_vocab] occurrences inside the window
     int32_t *seen;           // [n_seen] distinct tokens with count > 0
@@ -269,6 +271,123 @@ wtl_status wtl_sampler_next(wtl_sampler *s, const float *logits, int32_t *token,
         if (n > 0) choice = draw(s, n);
     }
     if (choice < 0) return wtl_fail(err, WTL_ERR_DEVICE, "no token can be chosen: every logit is NaN or -infinity");
+    wtl_sampler_accept(s, choice);
+    *token = choice;
+    return WTL_OK;
+}
+
+// ---- Only allowed tokens -------------------------------------------------------------------------------------------
+typedef struct gate {
+    wtl_token_allowed allows;
+    void *user;
+    int32_t n_banned;
+} gate;
+
+// Asks for one token; a forbidden one is out of x from here on.
+static bool pass(gate *g, float *x, int32_t id) {
+    if (g->allows(g->user, id)) return true;
+    x[id] = -INFINITY;
+    g->n_banned++;
+    return false;
+}
+
+// Asks for every token that is left.
+static void ask_all(gate *g, float *x, int32_t n_vocab) {
+    for (int32_t i = 0; i < n_vocab; i++)
+        if (x[i] > -INFINITY) pass(g, x, i);
+}
+
+// The most likely allowed token: walks down, and asks for all at once when that takes long.
+static int32_t best_allowed(gate *g, float *x, int32_t n_vocab) {
+    for (;;) {
+        const int32_t best = arg_max(x, n_vocab);
+        if (best < 0 || pass(g, x, best)) return best;
+        if (g->n_banned == ASK_ALL_AFTER) {
+            ask_all(g, x, n_vocab);
+            return arg_max(x, n_vocab);
+        }
+    }
+}
+
+// top-k and top-p decide by rank among the allowed ones, so every member is asked for, until none has to go. Returns their number.
+static int32_t filter_allowed(wtl_sampler *s, gate *g, float *x) {
+    for (;;) {
+        const int32_t before = g->n_banned, n = filter(s, x);
+        for (int32_t i = 0; i < n; i++) pass(g, x, s->candidates[i].id);
+        if (g->n_banned == before) return n;
+        if (g->n_banned < ASK_ALL_AFTER) continue;
+        ask_all(g, x, s->n_vocab);
+        return filter(s, x);
+    }
+}
+
+// Whether the nucleus keeps candidate `chosen` however much of what was not asked for is forbidden: it ranks before the share of what is
+// known to be allowed.
+static bool surely_kept(const wtl_sampler *s, int32_t n, candidate chosen, float top) {
+    double before = 0, sum = 0;
+    for (int32_t i = 0; i < n; i++) {
+        const double weight = weight_of(s->candidates[i].logit, top, 1.0);
+        sum += weight;
+        if (ranks_before(s->candidates[i], chosen)) before += weight;
+    }
+    return before < s->options.top_p * sum;
+}
+
+// Asks for everything that top-p is a share of.
+static void ask_share(wtl_sampler *s, gate *g, float *x) {
+    const float top_p = s->options.top_p, min_p = s->options.min_p;
+    s->options.top_p = s->options.min_p = 0;
+    if (s->options.top_k > 0 && s->options.top_k < s->n_vocab) filter_allowed(s, g, x);
+    else ask_all(g, x, s->n_vocab);
+    s->options.top_p = top_p;
+    s->options.min_p = min_p;
+}
+
+// What top-p leaves out may be forbidden too, and then the nucleus is smaller. That matters for its last tokens only: when one of them is
+// drawn the rest is asked for, and it is taken back if it is out.
+static int32_t draw_nucleus(wtl_sampler *s, gate *g, float *x) {
+    int32_t n = filter_allowed(s, g, x);
+    if (n < 1) return -1;
+    const int32_t id = draw(s, n);
+    if (surely_kept(s, n, (candidate){.logit = x[id], .id = id}, x[arg_max(x, s->n_vocab)])) return id;
+    ask_share(s, g, x);
+    n = filter(s, x);
+    for (int32_t i = 0; i < n; i++)
+        if (s->candidates[i].id == id) return id;
+    return draw(s, n);
+}
+
+// Without them: draw, ask, ban, draw again. The first allowed one drawn has the probability that it has among the allowed alone; min-p is
+// relative to the best allowed one.
+static int32_t draw_again(wtl_sampler *s, gate *g, float *x) {
+    if (best_allowed(g, x, s->n_vocab) < 0) return -1;
+    for (int32_t tries = 0;; tries++) {
+        if (tries == DRAWS) ask_all(g, x, s->n_vocab);
+        const int32_t choice = draw(s, filter(s, x));
+        if (tries == DRAWS || pass(g, x, choice)) return choice;
+    }
+}
+
+static int32_t choose_allowed(wtl_sampler *s, gate *g, float *x) {
+    const wtl_sampler_options *o = &s->options;
+    if (!s->candidates) return best_allowed(g, x, s->n_vocab);
+    if (o->top_p > 0 && o->top_p < 1) return draw_nucleus(s, g, x);
+    if (o->top_k <= 0 || o->top_k >= s->n_vocab) return draw_again(s, g, x);
+    const int32_t n = filter_allowed(s, g, x);
+    return n > 0 ? draw(s, n) : -1;
+}
+
+wtl_status wtl_sampler_next_allowed(wtl_sampler *s, const float *logits, wtl_token_allowed allows, void *user, int32_t *token, wtl_error *err) {
+    if (!allows) return wtl_sampler_next(s, logits, token, err);
+    if (!s || !logits || !token) return wtl_fail(err, WTL_ERR_INVALID, "sampler, logits and token must not be NULL");
+    if (!s->adjusted && !(s->adjusted = wtl_calloc((size_t)s->n_vocab, sizeof *s->adjusted)))
+        return wtl_fail(err, WTL_ERR_NO_MEMORY, "out of memory for the choice among %d tokens", s->n_vocab);
+    adjust(s, logits);
+    float *x = s->adjusted;
+    if (arg_max(x, s->n_vocab) < 0) return wtl_fail(err, WTL_ERR_DEVICE, "no token can be chosen: every logit is NaN or -infinity");
+    gate g = {.allows = allows, .user = user};
+    const int32_t choice = choose_allowed(s, &g, x);
+    if (choice < 0) return wtl_fail(err, WTL_ERR_NOT_FOUND, "no token is allowed here");
     wtl_sampler_accept(s, choice);
     *token = choice;
     return WTL_OK;

@@ -8,8 +8,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/checked.h"
 #include "runtime/base/clock.h"
-#include "runtime/engine.h"
-#include "runtime/kvcache.h"
+#include "runtime/session.h"
 
 enum {
     DEFAULT_CTX = 8192,
@@ -17,43 +16,7 @@ enum {
     CTX_MAX = 1 << 30, // positions and their sums with a batch stay inside int32_t
     BATCH_MAX = 1 << 16,
     SEQ_MAX = 1 << 12,
-};
-
-// Sizes that follow from options and model, computed once for wtl_session_memory and wtl_session_open.
-typedef struct session_plan {
-    wtl_session_options o; // defaults filled in
-    kvcache_options kv;
-    wtl_kv_shape kv_shape;
-    wtl_stream_limits limits;
-    work_shape work;
-    size_t kv_layer_bytes;
-    size_t block_bytes[WTL_KV_GROUPS_MAX], pool_bytes[WTL_KV_GROUPS_MAX];
-    size_t acts_bytes, index_words, logits_bytes;
-    int32_t max_slots; // row length of block tables
-} session_plan;
-
-// Host and backend copies of what changes with every step. One piece of memory each, laid out alike.
-typedef struct step_index {
-    int32_t *tokens, *positions, *seqs; // [n_batch]
-    int32_t *out_rows;                  // [n_logits_max]
-    int32_t *table[WTL_KV_GROUPS_MAX];  // [n_seq_max, max_slots]
-} step_index;
-
-struct wtl_session {
-    const wtl_engine *engine;
-    session_plan plan;
-    kvcache *kv;
-    wtl_stream *stream;
-    void *pool[WTL_KV_GROUPS_MAX];
-    void *acts_memory;
-    int32_t *index_memory, *index_host;
-    step_index index, host;
-    float *logits; // [n_logits_max, n_vocab]
-    wtl_acts acts;
-    wtl_seq_work *seq_work; // [n_seq_max]
-    wtl_entry *chunk;       // [n_batch] for wtl_session_prefill
-    bool *seen;             // [n_seq_max] sequences met while checking a step
-    wtl_step_work work;
+    BLOCKS_MAX = 1 << 30, // for prefixes; with those for CTX_MAX still inside int32_t
 };
 
 // ---- Plan -----------------------------------------------------------------------------------------------------------
@@ -80,6 +43,22 @@ static void fill_defaults(wtl_session_options *o, int32_t n_ctx_train) {
 
 static int32_t max_int(int32_t a, int32_t b) { return a > b ? a : b; }
 
+// Block sizes, and how many blocks beyond the needed ones cache_bytes are. False when that is too much to count.
+static bool plan_blocks(const wtl_model *m, session_plan *p) {
+    size_t all_groups = 0;
+    for (int32_t g = 0; g < m->n_kv_groups; g++) {
+        p->kv.window[g] = m->kv_group[g].window;
+        if (!wtl_mul_size(p->kv_layer_bytes, (size_t)m->kv_group[g].n_layers, &p->block_bytes[g]) ||
+            !wtl_add_size(all_groups, p->block_bytes[g], &all_groups))
+            return false;
+    }
+    p->kv.keep_prefixes = p->o.keep_prefixes;
+    if (!p->o.keep_prefixes || !all_groups) return true;
+    const uint64_t n_extra = p->o.cache_bytes / all_groups;
+    p->kv.n_extra_blocks = (int32_t)n_extra;
+    return n_extra <= BLOCKS_MAX;
+}
+
 static wtl_status plan_session(const wtl_engine *engine, const wtl_session_options *options, session_plan *p, wtl_error *err) {
     const wtl_model *m = engine->model;
     const wtl_model_config *c = &m->config;
@@ -94,13 +73,11 @@ static wtl_status plan_session(const wtl_engine *engine, const wtl_session_optio
     p->work = engine_work_shape(engine, p->o.kv_type);
     p->kv = (kvcache_options){.n_groups = m->n_kv_groups, .n_ctx = p->o.n_ctx, .n_seq_max = p->o.n_seq_max, .n_batch = p->o.n_batch};
     p->max_slots = (p->o.n_ctx + WTL_KV_BLOCK - 1) / WTL_KV_BLOCK;
-    bool fits = model_acts_layout(c, p->o.n_batch, p->o.n_logits_max, NULL, NULL, &p->acts_bytes);
+    bool fits = model_acts_layout(c, p->o.n_batch, p->o.n_logits_max, NULL, NULL, &p->acts_bytes) && plan_blocks(m, p);
     p->index_words = 3 * (size_t)p->o.n_batch + (size_t)p->o.n_logits_max;
     for (int32_t g = 0; g < m->n_kv_groups; g++) {
         size_t table_words;
-        p->kv.window[g] = m->kv_group[g].window;
-        fits = fits && wtl_mul_size(p->kv_layer_bytes, (size_t)m->kv_group[g].n_layers, &p->block_bytes[g]) &&
-               wtl_mul_size(p->block_bytes[g], (size_t)kvcache_group_blocks(&p->kv, g), &p->pool_bytes[g]) &&
+        fits = fits && wtl_mul_size(p->block_bytes[g], (size_t)kvcache_group_blocks(&p->kv, g), &p->pool_bytes[g]) &&
                wtl_mul_size((size_t)p->o.n_seq_max, (size_t)p->max_slots, &table_words) &&
                wtl_add_size(p->index_words, table_words, &p->index_words);
     }
@@ -219,6 +196,25 @@ wtl_status wtl_seq_rewind(wtl_session *s, int32_t seq, int32_t n_tok, wtl_error 
 void wtl_seq_close(wtl_session *s, int32_t seq) { kvcache_seq_close(s->kv, seq); }
 
 int32_t wtl_seq_length(const wtl_session *s, int32_t seq) { return kvcache_seq_length(s->kv, seq); }
+
+wtl_status wtl_seq_open_prefix(wtl_session *s, const int32_t *tokens, size_t n, int32_t *seq, int32_t *n_cached, wtl_error *err) {
+    return kvcache_seq_open_prefix(s->kv, tokens, n, seq, n_cached, err);
+}
+
+int32_t wtl_session_find_prefix(const wtl_session *s, const int32_t *tokens, size_t n) { return kvcache_find_prefix(s->kv, tokens, n); }
+
+wtl_kv_usage wtl_session_kv_usage(const wtl_session *s) {
+    wtl_kv_usage sum = {0};
+    for (int32_t g = 0; g < s->plan.kv.n_groups; g++) {
+        const kvcache_usage u = kvcache_group_usage(s->kv, g);
+        sum.n_used += (uint64_t)u.n_used;
+        sum.n_cached += (uint64_t)u.n_cached;
+        sum.n_free += (uint64_t)u.n_free;
+        sum.evicted += u.n_evicted;
+        sum.bytes += s->plan.pool_bytes[g];
+    }
+    return sum;
+}
 
 // ---- A step ---------------------------------------------------------------------------------------------------------
 
@@ -362,7 +358,9 @@ wtl_status wtl_session_step(wtl_session *s, const wtl_entry *entries, int32_t n,
         s->work = (wtl_step_work){.seqs = s->seq_work};
         return status;
     }
-    for (int32_t i = 0; i < s->work.n_seqs; i++) kvcache_commit(s->kv, s->seq_work[i].seq, s->seq_work[i].n_new_tok);
+    const int32_t *tokens = s->host.tokens;
+    for (int32_t i = 0; i < s->work.n_seqs; tokens += s->seq_work[i++].n_new_tok)
+        kvcache_commit(s->kv, s->seq_work[i].seq, tokens, s->seq_work[i].n_new_tok);
     count_work(s);
     return WTL_OK;
 }

@@ -49,7 +49,8 @@ typedef struct wtl_span {
     size_t begin, end;
 } wtl_span;
 // As wtl_tokenize, but for the spans (ascending, disjoint, inside the text). Text without names of control tokens gives the same ids
-// with any spans. Errors: also INVALID (spans out of order).
+// with any spans; user-defined tokens are ordinary pieces here, except those spelled like a marker ("<|user|>"). Errors: also INVALID
+// (spans out of order).
 wtl_status wtl_tokenize_untrusted(const wtl_vocab *vocab, const char *text, size_t len, unsigned flags, const wtl_span *untrusted,
                                   size_t n_untrusted, int32_t *ids, size_t cap, size_t *n, wtl_error *err);
 // Bytes of one token (possibly part of a character). Borrowed from the vocab, not terminated; *len is 0 for an unknown id
@@ -65,6 +66,8 @@ typedef struct wtl_vocab_info {
     bool adds_bos, adds_eos;
 } wtl_vocab_info;
 wtl_vocab_info wtl_vocab_describe(const wtl_vocab *vocab);
+// The chat template that the file brings (Jinja; runtime/chat.h renders it), terminated, borrowed from the vocab. NULL: it has none.
+const char *wtl_vocab_chat_template(const wtl_vocab *vocab);
 
 // Token bytes -> whole UTF-8 characters. Zero-initialise. Incomplete characters wait; bytes that are no UTF-8 become U+FFFD.
 typedef struct wtl_text_stream {

@@ -23,6 +23,7 @@ struct TinyOptions {
     int window = 24, pattern = 2;     // gemma3
     bool tied = true, bias = false;
     unsigned seed = 1;
+    std::string chat_template;        // "": none
 };
 
 class TinyModel {
@@ -67,6 +68,7 @@ class TinyModel {
         w_.array("tokenizer.ggml.token_type", GGUF_I32, types).strs("tokenizer.ggml.merges", {});
         w_.u32("tokenizer.ggml.bos_token_id", 256).u32("tokenizer.ggml.eos_token_id", 257);
         w_.boolean("tokenizer.ggml.add_bos_token", true);
+        if (!o_.chat_template.empty()) w_.str("tokenizer.chat_template", o_.chat_template);
     }
 
     float normal(float spread) { return std::normal_distribution<float>(0, spread)(rng_); }

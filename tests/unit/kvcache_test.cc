@@ -50,7 +50,7 @@ class Model {
             check_visible(seq, g, table, (int)tokens.size());
         }
         for (int i = 0; i < n; i++) tokens.push_back(next_++);
-        kvcache_commit(get(), seq, n);
+        kvcache_commit(get(), seq, tokens.data() + tokens.size() - n, n);
         return WTL_OK;
     }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <numeric>
 #include <random>
 #include <set>
 #include <vector>
@@ -62,13 +63,10 @@ std::vector<double> naive_probabilities(const wtl_sampler_options &o, const std:
     return out;
 }
 
-// Pearson's statistic of n draws against p; tokens of probability 0 must never be drawn.
-void expect_distribution(const wtl_sampler_options &o, const std::vector<float> &x, int n) {
-    std::vector<double> p = naive_probabilities(o, x);
-    Sampler sampler(o, (int32_t)x.size());
-    ASSERT_EQ(sampler.status, WTL_OK) << sampler.err.message;
-    std::vector<int> hits(x.size());
-    for (int i = 0; i < n; i++) hits[sampler.next(x)]++;
+// Pearson's statistic of draws against p; tokens of probability 0 must never be drawn.
+void expect_hits(const std::vector<double> &p, const std::vector<int> &hits) {
+    const std::vector<double> &x = p;
+    const int n = std::accumulate(hits.begin(), hits.end(), 0);
     double statistic = 0, rest_expected = 0, rest_hits = 0;
     int degrees = -1;
     for (size_t i = 0; i < x.size(); i++) {
@@ -92,6 +90,15 @@ void expect_distribution(const wtl_sampler_options &o, const std::vector<float> 
     if (degrees <= 0) return;
     // Mean of chi-square is the degrees of freedom, deviation sqrt(2 * degrees): five deviations with fixed seeds.
     EXPECT_LT(statistic, degrees + 5 * std::sqrt(2.0 * degrees)) << "degrees of freedom " << degrees;
+}
+
+void expect_distribution(const wtl_sampler_options &o, const std::vector<float> &x, int n) {
+    std::vector<double> p = naive_probabilities(o, x);
+    Sampler sampler(o, (int32_t)x.size());
+    ASSERT_EQ(sampler.status, WTL_OK) << sampler.err.message;
+    std::vector<int> hits(x.size());
+    for (int i = 0; i < n; i++) hits[sampler.next(x)]++;
+    expect_hits(p, hits);
 }
 
 TEST(Sampler, GreedyTakesLowestIdOfTheLargest) {
@@ -317,6 +324,139 @@ TEST(Sampler, LargeVocabularyIsQuick) {
             printf("262144 logits, temperature %.1f, top-k %d, top-p 0.95: %.3f ms\n", temperature, top_k, ms);
             EXPECT_LT(ms, 500);
         }
+    }
+}
+
+// ---- Only allowed tokens ----
+struct Gate {
+    std::vector<bool> allowed;
+    int64_t asked = 0;
+    static bool ask(void *user, int32_t token) {
+        auto *g = static_cast<Gate *>(user);
+        g->asked++;
+        return g->allowed[token];
+    }
+    Gate(int32_t n, uint32_t seed, double share) : allowed(n) {
+        std::mt19937 gen(seed);
+        for (int32_t i = 0; i < n; i++) allowed[i] = std::uniform_real_distribution<double>(0, 1)(gen) < share;
+    }
+    std::vector<float> masked(std::vector<float> x) const {
+        for (size_t i = 0; i < x.size(); i++)
+            if (!allowed[i]) x[i] = -INFINITY;
+        return x;
+    }
+};
+
+TEST(SamplerAllowed, DrawsAsIfTheOthersDidNotExist) {
+    struct Case {
+        float temperature, top_p, min_p;
+        int32_t top_k, n_vocab;
+    } cases[] = {
+        {1, 0, 0, 0, 50},     {2, 0, 0, 0, 700},     {1, 0, 0, 5, 700},      {0.8f, 0.9f, 0, 40, 700}, {1, 0.9f, 0, 0, 700},
+        {1, 0.5f, 0, 0, 700}, {1, 0.3f, 0.1f, 0, 700}, {1, 0, 0.05f, 0, 700}, {0.8f, 0.95f, 0.05f, 40, 3000},
+    };
+    uint32_t seed = 1;
+    for (const Case &c : cases)
+        for (double share : {0.9, 0.3, 0.02}) {
+            wtl_sampler_options o = {};
+            o.temperature = c.temperature;
+            o.top_p = c.top_p;
+            o.min_p = c.min_p;
+            o.top_k = c.top_k;
+            o.seed = seed;
+            Gate gate(c.n_vocab, seed++, share);
+            gate.allowed[c.n_vocab / 2] = gate.allowed[7] = true;
+            const std::vector<float> x = random_logits(c.n_vocab, seed);
+            Sampler sampler(o, c.n_vocab);
+            std::vector<int> hits(c.n_vocab);
+            for (int i = 0; i < 2500; i++) {
+                int32_t token = -1;
+                ASSERT_EQ(wtl_sampler_next_allowed(sampler.s, x.data(), Gate::ask, &gate, &token, &sampler.err), WTL_OK) << sampler.err.message;
+                hits[token]++;
+            }
+            SCOPED_TRACE("temperature " + std::to_string(c.temperature) + " top_p " + std::to_string(c.top_p) + " min_p " + std::to_string(c.min_p) +
+                         " top_k " + std::to_string(c.top_k) + " share " + std::to_string(share));
+            expect_hits(naive_probabilities(o, gate.masked(x)), hits);
+        }
+}
+
+TEST(SamplerAllowed, GreedyWalksDown) {
+    wtl_sampler_options o = {};
+    for (double share : {0.5, 0.01, 0.001}) {
+        Gate gate(5000, 3, share);
+        gate.allowed[4000] = true;
+        const std::vector<float> x = random_logits(5000, 4), masked = gate.masked(x);
+        Sampler s(o, 5000);
+        int32_t token = -1;
+        ASSERT_EQ(wtl_sampler_next_allowed(s.s, x.data(), Gate::ask, &gate, &token, &s.err), WTL_OK);
+        EXPECT_EQ(token, std::max_element(masked.begin(), masked.end()) - masked.begin());
+    }
+}
+
+TEST(SamplerAllowed, FewAreAskedForWhenTheModelKnowsTheRules) {
+    // The likely tokens are allowed, as they are when a model writes JSON anyhow.
+    std::vector<float> x = random_logits(50000, 5, 1);
+    Gate gate(50000, 6, 0.1);
+    for (int i = 0; i < 10; i++) {
+        x[i * 1000] = 14.0f - (float)i;
+        gate.allowed[i * 1000] = i != 3;
+    }
+    struct Case {
+        float temperature, top_p;
+        int32_t top_k;
+        int64_t most;
+    } cases[] = {{0, 0, 0, 2}, {1, 0, 0, 6}, {0.7f, 0.9f, 0, 6000 /* all of them, one draw in ten */}, {0.8f, 0.95f, 40, 60}};
+    for (const Case &c : cases) {
+        wtl_sampler_options o = {};
+        o.temperature = c.temperature;
+        o.top_p = c.top_p;
+        o.top_k = c.top_k;
+        Sampler s(o, 50000);
+        gate.asked = 0;
+        const int n = 20;
+        for (int i = 0; i < n; i++) {
+            int32_t token = -1;
+            ASSERT_EQ(wtl_sampler_next_allowed(s.s, x.data(), Gate::ask, &gate, &token, &s.err), WTL_OK);
+            ASSERT_TRUE(gate.allowed[token]);
+        }
+        EXPECT_LE(gate.asked, n * c.most) << c.temperature << " " << c.top_p << " " << c.top_k;
+    }
+}
+
+TEST(SamplerAllowed, AllAllowedIsTheSameAsNext) {
+    for (int kind = 0; kind < 3; kind++) {
+        wtl_sampler_options o = {};
+        o.temperature = 0.9f;
+        o.top_k = kind == 0 ? 40 : 0;
+        o.top_p = kind == 1 ? 0.9f : 0;
+        o.repeat_penalty = 1.2f;
+        o.seed = 8;
+        Gate gate(900, 7, 1.1);
+        Sampler a(o, 900), b(o, 900);
+        for (int i = 0; i < 300; i++) {
+            const std::vector<float> x = random_logits(900, 100 + i);
+            int32_t token = -1;
+            ASSERT_EQ(wtl_sampler_next_allowed(a.s, x.data(), Gate::ask, &gate, &token, &a.err), WTL_OK);
+            ASSERT_EQ(token, b.next(x)) << kind;
+        }
+    }
+}
+
+TEST(SamplerAllowed, NoneAllowedAndNoNumberAreToldApart) {
+    for (int kind = 0; kind < 4; kind++) {
+        wtl_sampler_options o = {};
+        o.temperature = kind ? 1.0f : 0;
+        o.top_k = kind == 1 ? 40 : 0;
+        o.top_p = kind == 2 ? 0.9f : 0;
+        Gate nothing(600, 1, -1);
+        Sampler s(o, 600);
+        std::vector<float> x = random_logits(600, 9);
+        int32_t token = 77;
+        EXPECT_EQ(wtl_sampler_next_allowed(s.s, x.data(), Gate::ask, &nothing, &token, &s.err), WTL_ERR_NOT_FOUND);
+        EXPECT_EQ(nothing.asked, 600);
+        std::fill(x.begin(), x.end(), NAN);
+        EXPECT_EQ(wtl_sampler_next_allowed(s.s, x.data(), Gate::ask, &nothing, &token, &s.err), WTL_ERR_DEVICE);
+        EXPECT_EQ(token, 77);
     }
 }
 

@@ -1,0 +1,135 @@
+// Inside of the batch: what a request, its choices and its user are, and which file does what with them.
+//
+//   batch.c        the object: opening, sizes, submitting, cancelling, what others may ask
+//   batch_queue.c  users and their waiting requests; whose turn it is; what is set aside in the KV memory
+//   batch_step.c   which rows a step carries, running it, accounting for it
+//   batch_reply.c  tokens from logits, events, ends
+//   batch_pace.c   how long a step takes
+//
+// One mutex guards the queue, the table of running requests and every figure that another thread may ask for. Only the stepping thread
+// changes a running request (under the mutex, where others look), so it reads without. It never holds the mutex while it runs a step,
+// asks the energy object or calls back.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef WTL_RUNTIME_BATCH_PRIVATE_H
+#define WTL_RUNTIME_BATCH_PRIVATE_H
+
+#include <pthread.h>
+
+#include "runtime/batch.h"
+#include "runtime/batch_pace.h"
+#include "runtime/work.h"
+
+enum { BATCH_TOP_MAX = 20 };
+
+typedef struct batch_request batch_request;
+
+typedef struct batch_user {
+    struct batch_user *next;     // of all users with a request alive
+    batch_request *first, *last; // waiting, oldest first
+    int32_t n_alive;
+    double served_tok;           // rows that ran for this user; a newcomer starts level with the one served least
+    uint64_t turn;               // the larger, the later this user was served
+    char key[];
+} batch_user;
+
+typedef struct batch_choice {
+    batch_request *request;
+    wtl_sampler *sampler;
+    int32_t index;
+    int32_t seq;       // -1: not open (yet, or any more)
+    int32_t n_decoded; // tokens chosen
+    int32_t token;     // the last one chosen: fed by the next step
+    bool ended;
+} batch_choice;
+
+struct batch_request {
+    batch_request *next; // waiting behind this one
+    batch_user *owner;
+    wtl_batch_request ask; // tokens and bias are copies
+    int32_t *tokens;       // [n_prompt]
+    wtl_logit_bias *bias;
+    uint64_t id;
+    int32_t n_prompt, n_choices, n_reply_max; // n_reply_max: tokens of each choice that fit behind the prompt
+    int32_t n_done;     // prompt tokens held: cached and prefilled
+    int32_t n_granted;  // prompt rows in the step being put together
+    int32_t n_open;     // choices that have not ended
+    int32_t n_overtaken; // requests younger than this one that started while it did not fit
+    bool waiting, cancelled, gone, energy_ended;
+    uint64_t budget_checked_ns;
+    wtl_batch_facts facts;
+    batch_choice choices[]; // [n_choices]
+};
+
+// A sequence of the step being put together.
+typedef struct batch_part {
+    batch_request *request;
+    batch_choice *choice; // NULL: a chunk of the prompt
+    int32_t n_rows;
+    int32_t logits;       // index of its logits; -1: none
+} batch_part;
+
+// Speeds of late: sums that fade.
+typedef struct batch_speed {
+    double n, ns;
+} batch_speed;
+
+struct wtl_batch {
+    // Constant after opening.
+    wtl_batch_options options; // defaults filled in
+    const wtl_vocab *vocab;
+    wtl_session *session;
+    work_shape work;
+    int32_t n_ctx, n_vocab;
+    int64_t n_blocks; // of KV that running requests may set aside
+
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    // Under the mutex.
+    batch_user *users;
+    batch_request **running; // [n_parallel], oldest first
+    int32_t n_running, n_waiting;
+    uint64_t last_id, last_turn;
+    int32_t n_cancelled; // flags that no step has seen
+    bool woken, closing;
+    wtl_batch_state totals;
+    batch_speed prompt_speed, reply_speed, itl;
+    double reply_tok; // mean length of replies that ended
+
+    // The stepping thread's.
+    batch_pace pace;
+    wtl_entry *entries;   // [n_batch]
+    batch_part *parts;    // [n_parallel]
+    int32_t n_parts, n_entries;
+    uint64_t *energy_ids; // [n_parallel]
+    batch_request **ended; // [n_queue + n_parallel] cancelled ones on their way out
+    uint64_t last_step_end_ns; // 0: nothing ran just before
+    wtl_token_logprob top[BATCH_TOP_MAX];
+};
+
+// ---- batch_queue.c: all under the mutex ----------------------------------------------------------------------------------
+// Blocks that a request with so many open choices may come to hold.
+int64_t batch_blocks(const batch_request *request, int32_t n_open);
+batch_user *batch_user_get(wtl_batch *batch, const char *key); // NULL: no memory
+void batch_user_drop(wtl_batch *batch, batch_user *user);      // one request less
+void batch_enqueue(wtl_batch *batch, batch_request *request);
+void batch_unqueue(wtl_batch *batch, batch_request *request);
+void batch_unrun(wtl_batch *batch, batch_request *request);
+batch_request *batch_find(wtl_batch *batch, uint64_t id); // alive; NULL
+// The request whose prompt goes on next, out of the queue when it is its turn and its reservation fits; NULL: none. *payer: the user
+// to charge for its rows. *starts: it has just left the queue.
+batch_request *batch_next_prompt(wtl_batch *batch, batch_user **payer, bool *starts);
+uint64_t batch_wait_estimate(const wtl_batch *batch);
+
+// ---- batch_reply.c: the stepping thread, without the mutex -----------------------------------------------------------------
+// Ends what is left of a request with an event for each choice. It is out of sight then, and is to be retired.
+void batch_end_request(wtl_batch *batch, batch_request *request, wtl_finish finish, const wtl_error *error);
+// Chooses the next token of a choice and tells its owner.
+void batch_choose(wtl_batch *batch, batch_choice *choice, const float *logits, uint64_t now_ns);
+// Takes a request that has ended out of the tables and frees it.
+void batch_retire(wtl_batch *batch, batch_request *request);
+void batch_request_free(batch_request *request); // accepts NULL
+
+static inline void batch_lock(wtl_batch *b) { pthread_mutex_lock(&b->mutex); }
+static inline void batch_unlock(wtl_batch *b) { pthread_mutex_unlock(&b->mutex); }
+
+#endif

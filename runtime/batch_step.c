@@ -1,0 +1,297 @@
+// A step: every decoding choice gives one row, prompts fill up what the target for the time between tokens leaves. All or nothing like the
+// session's step; when it fails, the requests in it end and the others go on.
+// SPDX-License-Identifier: Apache-2.0
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/batch_private.h"
+
+enum {
+    TURN_TOK = 64,       // rows that a user gets before the next one's turn within a step
+    PROGRESS_TOK = 16,   // rows of prompt in a step, whatever the target says
+    ALONE_TOK = 128,     // the same in a step without decodes: fewer would read the weights too often
+};
+static const double TARGET_FRAC = 0.9;          // of max_itl_ns: what a step is planned for
+static const double ALONE_NS = 5e8;             // of a step in which nothing decodes: who cancels, or comes newly, waits no longer
+static const double FADE = 0.95;                // of a speed's past with every step
+static const uint64_t BUDGET_EVERY_NS = 20000000; // asking for joules costs a lock and some arithmetic
+
+static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
+static int32_t max_int(int32_t a, int32_t b) { return a > b ? a : b; }
+
+// ---- Ends before the step -------------------------------------------------------------------------------------------------
+// Takes every cancelled request out and tells its owner. Returns whether there was one.
+static bool end_cancelled(wtl_batch *b) {
+    int32_t n = 0;
+    batch_lock(b);
+    if (b->n_cancelled) {
+        for (int32_t i = 0; i < b->n_running; i++)
+            if (b->running[i]->cancelled) b->ended[n++] = b->running[i];
+        for (batch_user *u = b->users; u; u = u->next)
+            for (batch_request *r = u->first; r; r = r->next)
+                if (r->cancelled) b->ended[n++] = r;
+    }
+    b->n_cancelled = 0;
+    batch_unlock(b);
+    for (int32_t i = 0; i < n; i++) {
+        batch_end_request(b, b->ended[i], WTL_FINISH_CANCELLED, NULL);
+        batch_retire(b, b->ended[i]);
+    }
+    return n > 0;
+}
+
+// ---- Putting the step together ---------------------------------------------------------------------------------------------
+static uint64_t positions_of(const wtl_batch *b, int32_t n_past, int32_t n_new) {
+    if (n_new < 1) return 0;
+    wtl_seq_work q = {.n_past_tok = n_past, .n_new_tok = n_new};
+    work_count_seq(&b->work, &q);
+    return q.kv_positions;
+}
+
+static void add_decodes(wtl_batch *b, batch_load *load) {
+    for (int32_t i = 0; i < b->n_running; i++) {
+        batch_request *r = b->running[i];
+        r->n_granted = 0;
+        for (int32_t c = 0; c < r->n_choices && r->n_done == r->n_prompt; c++) {
+            batch_choice *choice = &r->choices[c];
+            if (choice->ended) continue;
+            b->entries[b->n_entries++] = (wtl_entry){choice->token, choice->seq, true};
+            b->parts[b->n_parts++] = (batch_part){r, choice, 1, load->n_decode++};
+            load->kv_positions += positions_of(b, r->n_prompt + choice->n_decoded - 1, 1);
+        }
+    }
+}
+
+static wtl_status open_samplers(wtl_batch *b, batch_request *r, wtl_error *err) {
+    wtl_sampler_options options = r->ask.sampling;
+    for (int32_t i = 0; i < r->n_choices; i++) {
+        options.seed = r->ask.sampling.seed + (uint64_t)i;
+        wtl_status status = wtl_sampler_open(&options, b->n_vocab, &r->choices[i].sampler, err);
+        if (status) return status;
+        for (int32_t t = 0; t < r->n_prompt; t++) wtl_sampler_accept(r->choices[i].sampler, r->tokens[t]);
+    }
+    return WTL_OK;
+}
+
+// The request has left the queue: looks its prefix up, and what else it needs to run. False: it has ended with an error.
+static bool begin(wtl_batch *b, batch_request *r) {
+    wtl_error err = {0};
+    int32_t n_cached = 0;
+    wtl_status status = open_samplers(b, r, &err);
+    if (!status) status = wtl_seq_open_prefix(b->session, r->tokens, (size_t)r->n_prompt, &r->choices[0].seq, &n_cached, &err);
+    if (status) {
+        batch_end_request(b, r, WTL_FINISH_ERROR, &err);
+        return false;
+    }
+    uint64_t energy = 0;
+    if (b->options.energy) {
+        const wtl_energy_request facts = {.n_prompt_tok = r->n_prompt, .n_cached_tok = n_cached, .arrived_ns = r->facts.arrived_ns};
+        energy = wtl_energy_begin(b->options.energy, &facts);
+    }
+    batch_lock(b);
+    r->n_done = n_cached;
+    r->facts.n_cached_tok = n_cached;
+    r->facts.energy = energy;
+    r->facts.started_ns = wtl_clock_ns();
+    b->totals.n_cached_tok += (uint64_t)n_cached;
+    const wtl_batch_facts facts = r->facts;
+    batch_unlock(b);
+    if (r->ask.on_progress) r->ask.on_progress(r->ask.user, r->id, &facts);
+    return true;
+}
+
+static double step_target_ns(const wtl_batch *b, const batch_load *load) {
+    const double target_ns = TARGET_FRAC * (double)b->options.max_itl_ns;
+    return load->n_decode || target_ns > ALONE_NS ? target_ns : ALONE_NS;
+}
+
+// The most rows behind what the request has been granted that keep the step's time under the target.
+static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const batch_load *load, int32_t most) {
+    const double target_ns = step_target_ns(b, load);
+    const int32_t tried = load->n_decode ? batch_pace_most_rows(&b->pace) : b->options.n_batch; // a step alone delays nobody's tokens
+    int32_t low = 0, high = min_int(most, max_int(tried - load->n_prompt, 0));
+    while (low < high) {
+        const int32_t rows = high - (high - low) / 2;
+        batch_load with = *load;
+        with.n_prompt += rows;
+        with.kv_positions += positions_of(b, r->n_done + r->n_granted, rows);
+        if (batch_pace_ns(&b->pace, &with) <= target_ns) low = rows;
+        else high = rows - 1;
+    }
+    return low;
+}
+
+// Hands out prompt rows, turn by turn, until the step is full or long enough.
+static void grant_prompts(wtl_batch *b, batch_load *load) {
+    const int32_t room = b->options.n_batch - b->n_entries, least = load->n_decode ? PROGRESS_TOK : ALONE_TOK;
+    while (load->n_prompt < room) {
+        if (load->n_prompt >= least && batch_pace_ns(&b->pace, load) >= step_target_ns(b, load)) return;
+        batch_user *payer;
+        bool starts = false;
+        batch_lock(b);
+        batch_request *r = batch_next_prompt(b, &payer, &starts);
+        batch_unlock(b);
+        if (!r) return;
+        if (starts && !begin(b, r)) {
+            batch_retire(b, r);
+            continue;
+        }
+        const int32_t want = min_int(min_int(r->n_prompt - r->n_done - r->n_granted, TURN_TOK), room - load->n_prompt);
+        const int32_t rows = min_int(want, max_int(rows_in_time(b, r, load, want), least - load->n_prompt));
+        if (rows < 1) return;
+        load->kv_positions += positions_of(b, r->n_done + r->n_granted, rows);
+        load->n_prompt += rows;
+        r->n_granted += rows;
+        batch_lock(b);
+        payer->served_tok += rows;
+        batch_unlock(b);
+        if (rows < want) return;
+    }
+}
+
+static void add_prompts(wtl_batch *b) {
+    int32_t n_logits = b->n_parts; // every part so far decodes
+    for (int32_t i = 0; i < b->n_running; i++) {
+        batch_request *r = b->running[i];
+        if (!r->n_granted) continue;
+        const bool whole = r->n_done + r->n_granted == r->n_prompt;
+        for (int32_t t = 0; t < r->n_granted; t++)
+            b->entries[b->n_entries++] = (wtl_entry){r->tokens[r->n_done + t], r->choices[0].seq, whole && t + 1 == r->n_granted};
+        b->parts[b->n_parts++] = (batch_part){r, NULL, r->n_granted, whole ? n_logits++ : -1};
+    }
+}
+
+// ---- Running it ------------------------------------------------------------------------------------------------------------
+static wtl_status run(wtl_batch *b, uint64_t *cpu_ns, wtl_error *err) {
+    wtl_energy *energy = b->options.energy;
+    const uint64_t cpu = wtl_cpu_time_ns();
+    if (energy) wtl_energy_step_begin(energy);
+    const wtl_status status = wtl_session_step(b->session, b->entries, b->n_entries, err);
+    if (energy) {
+        for (int32_t i = 0; i < b->n_parts; i++) b->energy_ids[i] = b->parts[i].request->facts.energy;
+        const wtl_step_work work = wtl_session_work(b->session);
+        wtl_energy_step(energy, &work, b->energy_ids);
+    }
+    *cpu_ns = wtl_cpu_time_ns() - cpu;
+    return status;
+}
+
+static void fade_in(batch_speed *s, double n, double ns) {
+    s->n = FADE * s->n + n;
+    s->ns = FADE * s->ns + ns;
+}
+
+// Books a step that ran: positions, totals, charges.
+static void commit(wtl_batch *b, const batch_load *load, uint64_t cpu_ns) {
+    const double prompt_share = (double)load->n_prompt / b->n_entries;
+    batch_lock(b);
+    for (int32_t i = 0; i < b->n_parts; i++) {
+        const batch_part *p = &b->parts[i];
+        if (p->choice) {
+            p->request->owner->served_tok += 1;
+            continue;
+        }
+        p->request->n_done += p->n_rows;
+        p->request->facts.n_prefilled_tok += p->n_rows;
+    }
+    b->totals.n_steps++;
+    b->totals.n_prompt_tok += (uint64_t)load->n_prompt;
+    const uint64_t cpu_prefill_ns = (uint64_t)(prompt_share * (double)cpu_ns);
+    b->totals.cpu_prefill_ns += cpu_prefill_ns;
+    b->totals.cpu_decode_ns += cpu_ns - cpu_prefill_ns;
+    batch_unlock(b);
+}
+
+static void count_speed(wtl_batch *b, const batch_load *load, uint64_t start_ns) {
+    const uint64_t end_ns = wtl_clock_ns();
+    const double took_ns = (double)(end_ns - start_ns), prompt_share = (double)load->n_prompt / (load->n_prompt + load->n_decode);
+    batch_pace_learn(&b->pace, load, end_ns - start_ns);
+    batch_lock(b);
+    b->totals.busy_ns += end_ns - start_ns;
+    if (load->n_prompt) fade_in(&b->prompt_speed, load->n_prompt, took_ns * prompt_share);
+    if (load->n_decode) {
+        fade_in(&b->reply_speed, load->n_decode, took_ns);
+        fade_in(&b->itl, 1, (double)(end_ns - (b->last_step_end_ns ? b->last_step_end_ns : start_ns)));
+    }
+    batch_unlock(b);
+    b->last_step_end_ns = end_ns;
+}
+
+// ---- After it --------------------------------------------------------------------------------------------------------------
+static bool over_budget(wtl_batch *b, batch_request *r, uint64_t now_ns) {
+    if (r->ask.max_uj <= 0 || now_ns - r->budget_checked_ns < BUDGET_EVERY_NS) return false;
+    r->budget_checked_ns = now_ns;
+    wtl_energy_report report;
+    return wtl_energy_report_of(b->options.energy, r->facts.energy, &report) && report.total.status != TEL_UNAVAILABLE &&
+           (double)report.total.energy_uj >= r->ask.max_uj;
+}
+
+// The prompt is whole: the other choices begin where it ends.
+static void fork_choices(wtl_batch *b, batch_request *r, const float *logits, uint64_t now_ns) {
+    wtl_error err = {0};
+    for (int32_t i = 1; i < r->n_choices; i++) {
+        if (wtl_seq_fork(b->session, r->choices[0].seq, r->n_prompt, &r->choices[i].seq, &err) == WTL_OK) continue;
+        batch_end_request(b, r, WTL_FINISH_ERROR, &err);
+        return;
+    }
+    for (int32_t i = 0; i < r->n_choices; i++) batch_choose(b, &r->choices[i], logits, now_ns);
+}
+
+static void after_chunk(wtl_batch *b, const batch_part *p, uint64_t now_ns) {
+    batch_request *r = p->request;
+    if (r->ask.on_progress) r->ask.on_progress(r->ask.user, r->id, &r->facts);
+    if (p->logits >= 0) fork_choices(b, r, wtl_session_logits(b->session, p->logits), now_ns);
+}
+
+// A request that ends on the way is freed only when the step is through: other parts may belong to it.
+static void after_step(wtl_batch *b, uint64_t now_ns) {
+    for (int32_t i = 0; i < b->n_parts; i++) {
+        const batch_part *p = &b->parts[i];
+        batch_request *r = p->request;
+        if (r->gone) continue;
+        if (over_budget(b, r, now_ns)) batch_end_request(b, r, WTL_FINISH_ENERGY, NULL);
+        else if (p->choice) batch_choose(b, p->choice, wtl_session_logits(b->session, p->logits), now_ns);
+        else after_chunk(b, p, now_ns);
+    }
+}
+
+// Frees what has ended, and notes what others may ask about the KV memory.
+static void sweep(wtl_batch *b) {
+    for (int32_t i = 0; i < b->n_running;)
+        if (b->running[i]->gone) batch_retire(b, b->running[i]);
+        else i++;
+    batch_lock(b);
+    b->totals.kv = wtl_session_kv_usage(b->session);
+    batch_unlock(b);
+}
+
+wtl_status wtl_batch_step(wtl_batch *b, bool *ran, wtl_error *err) {
+    const uint64_t start_ns = wtl_clock_ns();
+    batch_load load = {0};
+    *ran = end_cancelled(b);
+    b->n_parts = b->n_entries = 0;
+    add_decodes(b, &load);
+    grant_prompts(b, &load);
+    add_prompts(b);
+    if (!b->n_entries) {
+        b->last_step_end_ns = 0;
+        if (*ran) sweep(b);
+        return WTL_OK;
+    }
+    *ran = true;
+    wtl_error failure = {0};
+    uint64_t cpu_ns;
+    const wtl_status status = run(b, &cpu_ns, &failure);
+    if (status) {
+        for (int32_t i = 0; i < b->n_parts; i++)
+            if (!b->parts[i].request->gone) batch_end_request(b, b->parts[i].request, WTL_FINISH_ERROR, &failure);
+        b->last_step_end_ns = 0;
+        if (err) *err = failure;
+    } else {
+        commit(b, &load, cpu_ns);
+        after_step(b, wtl_clock_ns());
+        count_speed(b, &load, start_ns);
+    }
+    sweep(b);
+    return status;
+}
