@@ -6,6 +6,7 @@
 //
 // The handler runs on the HTTP thread and must not block: it answers at once, or keeps the http_call and answers later from any thread.
 // A reader that stops reading is dropped after stall_ns and costs nobody else anything: writes never wait.
+// A client that shuts down its sending side before its answer is complete has left; a complete answer is still delivered to it.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_TOOLS_SERVE_HTTP_H
 #define WTL_TOOLS_SERVE_HTTP_H
@@ -25,8 +26,8 @@ typedef struct http_options {
     const char *host;         // address to listen on: "127.0.0.1", "::1", "0.0.0.0"; NULL: 127.0.0.1
     uint16_t port;            // 0: any free one, see http_server_port
     uint32_t max_connections; // 0: 512
-    uint32_t max_per_address; // 0: max_connections
-    size_t max_body_bytes;    // 0: 32 MiB
+    uint32_t max_per_address; // 0: max_connections; of IPv6 a /64 counts as one
+    size_t max_body_bytes;    // 0: 8 MiB; a longer one is 413, before it is sent when it says its length
     uint64_t head_ns, body_ns; // deadlines for the whole head and the whole body since the connection's (request's) first byte; 0: 10 s, 30 s
     uint64_t idle_ns;         // kept-alive connections without a request; 0: 60 s
     uint64_t stall_ns;        // a reader that takes nothing while bytes wait; 0: 10 s
@@ -46,11 +47,12 @@ uint16_t http_server_port(const http_server *server);
 // Takes no new connections; kept-alive ones are closed after their answer. Calls in progress go on.
 void http_server_quiesce(http_server *server);
 size_t http_server_n_calls(const http_server *server); // in progress: handed to the handler and not ended
-// Drops what is still open (their on_gone are called) and ends the thread.
+// Answers that have ended are still delivered (for at most 2 s); the others are dropped: their on_gone are called. Then the thread ends. Calls stay
+// valid until their owners end them, also after this has returned: it waits for no owner. Not to be called from the HTTP thread.
 void http_server_stop(http_server **server);
 
 // ---- The request: borrowed, valid until the answer is complete (http_reply or http_stream_end was called) ------------------------------
-const char *http_method(const http_call *call);
+const char *http_method(const http_call *call);                    // "GET" for HEAD too, whose body is left out
 const char *http_path(const http_call *call);                      // decoded, without the query; valid UTF-8
 const char *http_query(const http_call *call, const char *name);   // decoded; NULL: not given
 const char *http_header(const http_call *call, const char *name);  // NULL: not given
@@ -68,8 +70,11 @@ bool http_stream_write(http_call *call, const char *bytes, size_t len); // copie
 void http_stream_end(http_call *call);                                  // ends the call; after on_gone too, exactly once
 
 // Called once, on the HTTP thread, when the client leaves (or is dropped) before the answer is complete. The call stays valid until http_reply
-// or http_stream_end, which then only free it. NULL: not told. Set inside handle().
-void http_on_gone(http_call *call, void (*on_gone)(void *user), void *user);
+// or http_stream_end, which then only free it. NULL: not told. It should return soon, and may end the call itself.
+// It is never called after http_reply or http_stream_end has returned: these wait for one that is running, so an owner holds no lock that
+// on_gone takes while it ends a call. http_stream_write never waits for anything.
+// Set by the owner, on any thread. False: the client has left already, and on_gone will not be called; inside handle() it is true.
+bool http_on_gone(http_call *call, void (*on_gone)(void *user), void *user);
 bool http_is_gone(const http_call *call);
 
 typedef struct http_stats {
