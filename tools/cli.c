@@ -185,7 +185,9 @@ static void print_help(const cli_command *command) {
         const cli_option *o = &command->options[i];
         char left[64], env[64];
         env_name(o->name, env, sizeof env);
-        int n = o->letter ? snprintf(left, sizeof left, "  -%c, --%s", o->letter, o->name) : snprintf(left, sizeof left, "      --%s", o->name);
+        int n = o->letter ? snprintf(left, sizeof left, "  -%c, --%s", o->letter, o->name)
+                : o->also ? snprintf(left, sizeof left, "  -%s, --%s", o->also, o->name)
+                          : snprintf(left, sizeof left, "      --%s", o->name);
         if (o->arg) n += snprintf(left + n, sizeof left - (size_t)n, " %s", o->arg);
         if (n + 2 > HELP_COLUMN) cli_printf("%s\n", left);
         else cli_printf("%s%*s", left, HELP_COLUMN - n, "");
@@ -212,6 +214,30 @@ static int refuse_unknown(const cli_command *command, int result, char **argv) {
     return cli_wrong("%s: no option %s; try `wattle %s --help`", command->name, word, command->name);
 }
 
+static const cli_option *option_of_word(const cli_command *command, const char *word) {
+    for (size_t i = 0; i < command->n_options && word[0] == '-'; i++) {
+        const cli_option *o = &command->options[i];
+        if (o->letter && word[1] == o->letter && !word[2]) return o;
+        if (o->also && strcmp(word + 1, o->also) == 0) return o;
+        if (word[1] == '-' && strcmp(word + 2, o->name) == 0) return o;
+    }
+    return NULL;
+}
+
+// getopt_long reads -np as -n p. The words that are such names, and not the values of other options, become the long ones.
+static void spell_out(const cli_command *command, int argc, char **argv, char spelled[MAX_OPTIONS][64]) {
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        const cli_option *o = option_of_word(command, argv[i]);
+        if (!o) continue;
+        char *name = spelled[o - command->options];
+        if (o->also && strcmp(argv[i] + 1, o->also) == 0) {
+            snprintf(name, 64, "--%s", o->name);
+            argv[i] = name;
+        }
+        if (o->kind != CLI_FLAG) i++;
+    }
+}
+
 int cli_parse(const cli_command *command, int argc, char **argv, const char **operands, int max_operands, int *n_operands) {
     struct option longs[MAX_OPTIONS + 2] = {0};
     char letters[2 * MAX_OPTIONS + 4] = ":"; // leading colon: a missing value is reported as ':'
@@ -229,6 +255,8 @@ int cli_parse(const cli_command *command, int argc, char **argv, const char **op
     letters[n_letters] = '\0';
 
     bool list_reset[MAX_OPTIONS] = {0};
+    char spelled[MAX_OPTIONS][64]; // argv points into it until this returns
+    spell_out(command, argc, argv, spelled);
     int code = options_from_environment(command), result;
     opterr = 0;
     optind = 1;
@@ -289,3 +317,10 @@ void cli_catch_interrupt(void) {
 }
 
 bool cli_interrupted(void) { return interrupted != 0; }
+
+bool cli_resume(void) {
+    if (interrupted == SIGTERM) return false;
+    interrupted = 0;
+    cli_catch_interrupt();
+    return true;
+}

@@ -18,12 +18,14 @@ enum { CLI_GO = -1, CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED =
 
 // ---- Subcommands: argv[0] is the name of the subcommand ----------------------------------------------------------
 int cmd_run(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
 int cmd_meters(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_fetch(int argc, char **argv);
 int cmd_ledger(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
 
 // ---- Options -----------------------------------------------------------------------------------------------------
 typedef enum cli_kind {
@@ -42,6 +44,7 @@ typedef struct cli_list {
 typedef struct cli_option {
     const char *name;    // long name without dashes
     char letter;         // short name, 0: none
+    const char *also;    // another short name, of several letters, as other programs have them: "np" for -np; NULL: none
     cli_kind kind;
     void *value;         // see cli_kind; holds the default before cli_parse
     const char *arg;     // what the help calls the value: "N", "FILE"
@@ -126,5 +129,7 @@ void cli_stamp_start(void);  // main only
 // From here on Ctrl-C and SIGTERM set a flag; a second one kills the process.
 void cli_catch_interrupt(void);
 bool cli_interrupted(void);
+// Goes on after Ctrl-C: forgets it and catches the next one. False after SIGTERM, which is not forgotten.
+bool cli_resume(void);
 
 #endif

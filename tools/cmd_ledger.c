@@ -9,7 +9,7 @@
 #include "tools/ledger_export.h"
 #include "tools/ledger_report.h"
 
-static const char *const by_names[] = {"day", "model", "user", "source", "phase"}; // in the order of ledger_by
+static const char *const by_names[] = {"day", "model", "user", "source", "phase", "conversation"}; // in the order of ledger_by
 
 typedef struct ledger_args {
     const char *file, *by, *since, *until, *model, *user, *format, *table;
@@ -39,8 +39,8 @@ static bool show(ledger_db *db, const ledger_args *args, const ledger_view *view
 int cmd_ledger(int argc, char **argv) {
     ledger_args args = {.by = "day", .since = "7d", .table = "requests"};
     const cli_option options[] = {
-        {.name = "by", .kind = CLI_STRING, .value = &args.by, .arg = "WHAT", .choices = "day|model|phase|user|source",
-         .help = "one group for each day, model, phase, user or source (default day)"},
+        {.name = "by", .kind = CLI_STRING, .value = &args.by, .arg = "WHAT", .choices = "day|model|phase|user|source|conversation",
+         .help = "one group for each day, model, phase, user, source or conversation (default day)"},
         {.name = "since", .kind = CLI_STRING, .value = &args.since, .arg = "DAY", .help = "2026-03-01, 7d (default: today and six days before) or all"},
         {.name = "until", .kind = CLI_STRING, .value = &args.until, .arg = "DAY", .help = "last day that counts (default: today)"},
         {.name = "model", .letter = 'm', .kind = CLI_STRING, .value = &args.model, .arg = "NAME", .help = "only requests to this model"},

@@ -2,25 +2,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "runtime/wattle.h"
 #include "telemetry/telemetry.h"
 #include "tools/cli.h"
+#include "tools/run_chat.h"
 #include "tools/run_energy.h"
 #include "tools/run_output.h"
 #include "tools/run_report.h"
+#include "tools/sampling_options.h"
 
 // At most; it ends when a baseline is known: a tenth of a second of settling and half a second of sample, in edges as late as the sensor gives them.
 static const uint64_t BASELINE_NS = 1500000000;
 
 typedef struct run_options {
     const char *model, *prompt, *file, *backend, *kv;
-    int64_t n_predict, top_k, last_n, seed, threads, context;
-    double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    int64_t n_predict, threads, context;
+    cli_sampling sampling;
     bool ignore_eos, deterministic, json, no_stream, forecast;
     cli_list stops;
+    run_chat_options chat;
     energy_desk_options energy;
     double max_joules; // 0: no budget
 } run_options;
@@ -33,6 +35,7 @@ typedef struct run {
     wtl_engine *engine;
     wtl_session *session;
     wtl_sampler *sampler;
+    run_chat chat;
     int32_t *prompt; // [n_prompt]
     size_t n_prompt;
     int32_t *reply;  // [report.completion_tok], room for reply_cap
@@ -53,6 +56,7 @@ static void run_close(run *r) {
     run_output_free(&r->output);
     wtl_sampler_close(&r->sampler);
     wtl_session_close(&r->session);
+    run_chat_close(&r->chat);
     wtl_engine_close(&r->engine);
     cli_text_free(&r->text);
     free(r->model_path);
@@ -61,24 +65,16 @@ static void run_close(run *r) {
 }
 
 static int parse(run_options *o, int argc, char **argv) {
-    const double seed_max = 9007199254740991.0; // 2^53 - 1: exact in every JSON reader
     const cli_option options[] = {
         CLI_OPTION_MODEL(&o->model),
         CLI_OPTION_PROMPT(&o->prompt),
         CLI_OPTION_FILE(&o->file),
+        CLI_OPTIONS_CHAT(&o->chat),
         {.name = "n-predict", .letter = 'n', .kind = CLI_INT, .value = &o->n_predict, .arg = "N", .min = -1, .max = 2147483647,
          .help = "at most N tokens; -1: until the model ends or the context is full (default 256)"},
         {.name = "ctx-size", .letter = 'c', .kind = CLI_INT, .value = &o->context, .arg = "N", .min = 1, .max = 2147483647,
          .help = "positions for prompt and reply (default: the model's, at most 8192)"},
-        {.name = "temp", .kind = CLI_FLOAT, .value = &o->temp, .arg = "X", .max = 100, .help = "temperature; 0: always the likeliest token (default 0.8)"},
-        {.name = "top-k", .kind = CLI_INT, .value = &o->top_k, .arg = "N", .max = 2147483647, .help = "keep the N likeliest tokens; 0: all (default 40)"},
-        {.name = "top-p", .kind = CLI_FLOAT, .value = &o->top_p, .arg = "X", .min = 1e-6, .max = 1, .help = "keep the likeliest that together reach X; 1: all (default 0.95)"},
-        {.name = "min-p", .kind = CLI_FLOAT, .value = &o->min_p, .arg = "X", .max = 1, .help = "drop tokens below X times the likeliest; 0: none (default 0.05)"},
-        {.name = "repeat-penalty", .kind = CLI_FLOAT, .value = &o->repeat_penalty, .arg = "X", .min = 0.01, .max = 100, .help = "divides the logit of recent tokens; 1: off (default 1)"},
-        {.name = "presence-penalty", .kind = CLI_FLOAT, .value = &o->presence_penalty, .arg = "X", .min = -100, .max = 100, .help = "taken off the logit of recent tokens (default 0)"},
-        {.name = "frequency-penalty", .kind = CLI_FLOAT, .value = &o->frequency_penalty, .arg = "X", .min = -100, .max = 100, .help = "taken off once per recent occurrence (default 0)"},
-        {.name = "repeat-last-n", .kind = CLI_INT, .value = &o->last_n, .arg = "N", .min = -1, .max = 1 << 20, .help = "tokens that count as recent; -1: all, 0: none (default 64)"},
-        {.name = "seed", .kind = CLI_INT, .value = &o->seed, .arg = "N", .max = seed_max, .help = "same seed, same text (default: random, printed)"},
+        CLI_OPTIONS_SAMPLING(&o->sampling),
         {.name = "stop", .kind = CLI_LIST, .value = &o->stops, .arg = "TEXT", .help = "end before this text; may be given up to 32 times"},
         {.name = "ignore-eos", .kind = CLI_FLAG, .value = &o->ignore_eos, .help = "go on after a token that ends the reply"},
         CLI_OPTION_THREADS(&o->threads),
@@ -93,9 +89,10 @@ static int parse(run_options *o, int argc, char **argv) {
     };
     const cli_command command = {
         .name = "run", .summary = "write text with a model", .operands = "", .options = options, .n_options = CLI_COUNT(options),
-        .notes = "Text goes to standard output, a summary to standard error. The prompt is not repeated and no chat template is\n"
-                 "applied. Ctrl-C ends after the current token (exit code 130), a second one at once.\n\n"
+        .notes = "Text goes to standard output, a summary to standard error. The prompt is not repeated; without --chat it is continued\n"
+                 "as it stands. Ctrl-C ends after the current token (exit code 130), a second one at once.\n\n"
                  "examples:\n"
+                 "  wattle run --chat -p \"Why is the sky blue?\"\n"
                  "  wattle run -p \"The capital of France is\" -n 16 --temp 0\n"
                  "  wattle run -m model.gguf -f prompt.txt --json\n"};
     int n_operands = 0;
@@ -103,7 +100,7 @@ static int parse(run_options *o, int argc, char **argv) {
 }
 
 // ---- Setting up --------------------------------------------------------------------------------------------------
-static int tokenize_prompt(run *r, wtl_error *err) {
+static int tokenize_text(run *r, wtl_error *err) {
     const wtl_vocab *vocab = wtl_engine_vocab(r->engine);
     wtl_vocab_info info = wtl_vocab_describe(vocab);
     unsigned flags = WTL_ADD_SPECIAL | WTL_PARSE_SPECIAL;
@@ -117,20 +114,31 @@ static int tokenize_prompt(run *r, wtl_error *err) {
         cap = r->n_prompt;
     }
     if (info.adds_eos && r->n_prompt > 0 && r->prompt[r->n_prompt - 1] == info.eos) r->n_prompt--; // the reply comes before it
-    if (r->n_prompt > 0) return CLI_GO;
-    if (info.bos < 0) return cli_fail("the prompt is empty and this model has no token to begin with");
-    r->prompt[0] = info.bos;
+    return CLI_GO;
+}
+
+static int tokenize_chat(run *r) {
+    int code = run_chat_open(&r->chat, &r->options.chat, r->engine, &r->text, &r->options.stops);
+    if (code != CLI_GO) return code;
+    r->n_prompt = r->chat.prompt.n_tokens;
+    r->prompt = malloc((r->n_prompt + 1) * sizeof *r->prompt);
+    if (!r->prompt) return cli_fail("out of memory for a prompt of %zu tokens", r->n_prompt);
+    if (r->n_prompt) memcpy(r->prompt, r->chat.prompt.tokens, r->n_prompt * sizeof *r->prompt);
+    return CLI_GO;
+}
+
+static int tokenize_prompt(run *r, wtl_error *err) {
+    int code = r->options.chat.chat ? tokenize_chat(r) : tokenize_text(r, err);
+    if (code != CLI_GO || r->n_prompt > 0) return code;
+    int32_t bos = wtl_vocab_describe(wtl_engine_vocab(r->engine)).bos;
+    if (bos < 0) return cli_fail("the prompt is empty and this model has no token to begin with");
+    r->prompt[0] = bos;
     r->n_prompt = 1;
     return CLI_GO;
 }
 
 static int open_sampler(run *r, wtl_error *err) {
-    const run_options *o = &r->options;
-    wtl_sampler_options options = {
-        .temperature = (float)o->temp, .top_k = (int32_t)o->top_k, .top_p = (float)o->top_p, .min_p = (float)o->min_p,
-        .repeat_penalty = (float)o->repeat_penalty, .presence_penalty = (float)o->presence_penalty,
-        .frequency_penalty = (float)o->frequency_penalty, .penalty_last_n = (int32_t)o->last_n, .seed = (uint64_t)o->seed};
-    if (o->last_n == 0) options.repeat_penalty = options.presence_penalty = options.frequency_penalty = 0;
+    wtl_sampler_options options = cli_sampler_options(&r->options.sampling);
     if (wtl_sampler_open(&options, wtl_engine_describe(r->engine).n_vocab, &r->sampler, err) != WTL_OK) return cli_fail("%s", err->message);
     for (size_t i = 0; i < r->n_prompt; i++) wtl_sampler_accept(r->sampler, r->prompt[i]);
     return CLI_GO;
@@ -237,9 +245,10 @@ static int finish(run *r) {
     report->scopes = energy_desk_scopes(&r->desk);
     report->forecast = r->forecast;
     report->model = r->model_path;
+    report->chat_template = run_chat_template(&r->chat);
     report->arch = info.arch;
     report->backend = info.backend;
-    report->seed = r->options.seed;
+    report->seed = r->options.sampling.seed;
     report->text = r->output.text;
     report->text_len = r->output.len;
     report->tokens = r->reply;
@@ -265,6 +274,7 @@ static int work(run *r) {
     int code = cli_text_read(r->options.prompt, r->options.file, &r->text);
     if (code == CLI_GO) code = cli_model_path(r->options.model, &r->model_path);
     if (code != CLI_GO) return code;
+    if (!r->options.chat.chat && (r->options.chat.system || r->options.chat.chat_template)) cli_warn("--system and --chat-template do nothing without --chat");
     cli_catch_interrupt();
     r->arrived_ms = cli_unix_ms();
     code = energy_desk_begin(&r->desk, "run", &r->options.energy);
@@ -274,7 +284,7 @@ static int work(run *r) {
         int64_t room = wtl_session_n_ctx(r->session) - (int64_t)r->n_prompt, n = r->options.n_predict;
         r->forecast = run_energy_forecast(&r->desk, (int32_t)r->n_prompt, (int32_t)(n < 0 || n > room ? room : n));
     }
-    if (code == CLI_GO) code = run_energy_begin(&r->joules, &r->desk, r->options.max_joules, (int32_t)r->n_prompt);
+    if (code == CLI_GO) code = run_energy_begin(&r->joules, &r->desk, r->options.max_joules, (int32_t)r->n_prompt, 0);
     if (code != CLI_GO) return code;
     r->output.stops = &r->options.stops;
     r->output.stream = !r->options.json && !r->options.no_stream;
@@ -284,10 +294,7 @@ static int work(run *r) {
 }
 
 int cmd_run(int argc, char **argv) {
-    uint32_t random_seed = 0;
-    if (getrandom(&random_seed, sizeof random_seed, 0) != sizeof random_seed) random_seed = (uint32_t)cli_now_ns();
-    run r = {.options = {.n_predict = 256, .temp = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .repeat_penalty = 1, .last_n = 64,
-                         .seed = random_seed}};
+    run r = {.options = {.n_predict = 256, .sampling = cli_sampling_defaults()}};
     int code = parse(&r.options, argc, argv);
     if (code == CLI_GO) code = work(&r);
     run_close(&r);

@@ -128,8 +128,8 @@ static void book_domains(energy_desk *desk) {
 
 void energy_desk_book(energy_desk *desk, const energy_desk_entry *entry, const wtl_energy_report *r) {
     if (!desk->book) return;
-    ledger_request row = {.time_ms = entry->arrived_ms, .kind = entry->kind, .model = entry->model, .backend = entry->backend, .outcome = entry->outcome,
-                          .user = desk->user, .conversation = entry->conversation, .new_tok = r->prefill.n_tok, .cached_tok = r->prefill.n_cached_tok,
+    ledger_request row = {.id = entry->id, .time_ms = entry->arrived_ms, .kind = entry->kind, .model = entry->model, .backend = entry->backend, .outcome = entry->outcome,
+                          .user = entry->user ? entry->user : desk->user, .conversation = entry->conversation, .new_tok = r->prefill.n_tok, .cached_tok = r->prefill.n_cached_tok,
                           .decoded_tok = r->decode.n_tok, .queue = phase_facts(&r->queue), .prefill = phase_facts(&r->prefill),
                           .decode = phase_facts(&r->decode), .scopes = desk->scopes, .sources = desk->sources, .settled = r->settled};
     row.energy.total = r->total;

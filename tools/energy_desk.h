@@ -62,6 +62,8 @@ void energy_desk_baseline(energy_desk *desk, uint64_t ns, bool tell); // tell: s
 // What the ledger wants to know besides the report.
 typedef struct energy_desk_entry {
     const char *kind, *model, *backend, *outcome, *conversation;
+    const char *id;     // unique in the ledger; NULL: a random one
+    const char *user;   // label of whom it was for; NULL: that of the options
     int64_t arrived_ms; // Unix time
 } energy_desk_entry;
 void energy_desk_book(energy_desk *desk, const energy_desk_entry *entry, const wtl_energy_report *report);

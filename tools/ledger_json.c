@@ -62,7 +62,7 @@ static bool add_conserved(void *user, const ledger_conserved *c) {
     return json_array_append_new(user, object) == 0;
 }
 
-bool ledger_report_json(ledger_db *db, const ledger_view *view, char err[LEDGER_ERR]) {
+json_t *ledger_report_object(ledger_db *db, const ledger_view *view, char err[LEDGER_ERR]) {
     json_t *object = json_object(), *rows = json_array(), *total = json_array(), *domains = json_array();
     bool good = true;
     if (db)
@@ -79,7 +79,15 @@ bool ledger_report_json(ledger_db *db, const ledger_view *view, char err[LEDGER_
     json_object_set_new(object, "rows", rows);
     json_object_set_new(object, "total", total);
     json_object_set_new(object, "conservation", domains);
-    if (good) cli_put_json(object);
+    if (good) return object;
+    json_decref(object);
+    return NULL;
+}
+
+bool ledger_report_json(ledger_db *db, const ledger_view *view, char err[LEDGER_ERR]) {
+    json_t *object = ledger_report_object(db, view, err);
+    if (object) cli_put_json(object);
+    const bool good = object != NULL;
     json_decref(object);
     return good;
 }

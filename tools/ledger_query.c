@@ -53,7 +53,7 @@ static bool failed(ledger_db *db, sqlite3_stmt *stmt, int code, char err[LEDGER_
 
 // ---- Sums -------------------------------------------------------------------------------------------------------
 // One request gives one row here, three when grouped by phase: (key, class of its energy, counts, energies).
-#define WHERE_REQUEST " FROM requests WHERE time_ms >= ?1 AND time_ms < ?2 AND (?3 IS NULL OR model IN (?3, ?4)) AND (?5 IS NULL OR user = ?5)"
+#define WHERE_REQUEST " FROM requests WHERE time_ms >= ?1 AND time_ms < ?2 AND (?3 IS NULL OR model IN (?3, ?4)) AND (?5 IS NULL OR user = ?5) AND (?6 IS NULL OR conversation = ?6)"
 #define PART(key, phase, new_tok, cached_tok, decoded_tok)                                                                         \
     "SELECT " key " AS key, time_ms AS t, " CLASS_OF(phase "_status", phase "_uj") " AS class, " new_tok " AS new_tok, "        \
     cached_tok " AS cached_tok, " decoded_tok " AS decoded_tok, " phase "_uj AS uj, " phase "_bound_uj AS bound_uj, "            \
@@ -70,6 +70,7 @@ static const char *const parts[] = {
     [LEDGER_BY_SOURCE] = WHOLE("CASE WHEN total_uj IS NULL THEN NULL ELSE sources END"),
     [LEDGER_BY_PHASE] = PART("'1 queue'", "queue", "NULL", "NULL", "NULL") " UNION ALL " PART(
         "'2 prefill'", "prefill", "new_tok", "cached_tok", "NULL") " UNION ALL " PART("'3 decode'", "decode", "NULL", "NULL", "decoded_tok"),
+    [LEDGER_BY_CONVERSATION] = WHOLE("conversation"),
     [LEDGER_BY_NOTHING] = WHOLE("NULL"),
 };
 
@@ -95,10 +96,11 @@ static const char *base_name(const char *path) {
 static int bind_filter(sqlite3_stmt *stmt, const ledger_filter *f) {
     int code = sqlite3_bind_int64(stmt, 1, f->from_ms);
     if (code == SQLITE_OK) code = sqlite3_bind_int64(stmt, 2, f->to_ms);
-    if (code == SQLITE_OK && sqlite3_bind_parameter_count(stmt) == 5) {
+    if (code == SQLITE_OK && sqlite3_bind_parameter_count(stmt) == 6) {
         code = sqlite3_bind_text(stmt, 3, f->model, -1, SQLITE_STATIC); // NULL binds NULL
         if (code == SQLITE_OK) code = sqlite3_bind_text(stmt, 4, base_name(f->model), -1, SQLITE_STATIC);
         if (code == SQLITE_OK) code = sqlite3_bind_text(stmt, 5, f->user, -1, SQLITE_STATIC);
+        if (code == SQLITE_OK) code = sqlite3_bind_text(stmt, 6, f->conversation, -1, SQLITE_STATIC);
     }
     return code;
 }

@@ -19,11 +19,12 @@ typedef enum ledger_class {
 } ledger_class;
 const char *ledger_class_name(ledger_class class_); // "measured", ..., "unavailable"
 
-typedef enum ledger_by { LEDGER_BY_DAY = 0, LEDGER_BY_MODEL, LEDGER_BY_USER, LEDGER_BY_SOURCE, LEDGER_BY_PHASE, LEDGER_BY_NOTHING } ledger_by;
+typedef enum ledger_by { LEDGER_BY_DAY = 0, LEDGER_BY_MODEL, LEDGER_BY_USER, LEDGER_BY_SOURCE, LEDGER_BY_PHASE, LEDGER_BY_CONVERSATION, LEDGER_BY_NOTHING } ledger_by;
 
 typedef struct ledger_filter {
     int64_t from_ms, to_ms;  // from <= time < to
     const char *model, *user; // NULL: all. A model may be given as the path of its file
+    const char *conversation; // NULL: all
 } ledger_filter;
 
 // One class of one group. Texts live until the callback returns; counts may be LEDGER_UNKNOWN.

@@ -1,4 +1,4 @@
-// What `wattle ledger` shows: the summary as a table for people and as JSON.
+// What `wattle ledger` shows: the summary as a table for people and as JSON (also over HTTP).
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_TOOLS_LEDGER_REPORT_H
 #define WTL_TOOLS_LEDGER_REPORT_H
@@ -16,6 +16,7 @@ typedef struct ledger_view {
 
 // db NULL: there is no ledger yet. False: err says why.
 bool ledger_report_table(ledger_db *db, const ledger_view *view, char err[LEDGER_ERR]);
+json_t *ledger_report_object(ledger_db *db, const ledger_view *view, char err[LEDGER_ERR]); // NULL: err says why
 bool ledger_report_json(ledger_db *db, const ledger_view *view, char err[LEDGER_ERR]);
 
 #endif

@@ -15,6 +15,8 @@ typedef struct command {
 
 static const command commands[] = {
     {"run", cmd_run, "write text with a model"},
+    {"chat", cmd_chat, "talk with a model, and see what each answer takes"},
+    {"serve", cmd_serve, "answer HTTP requests: chat, completions, energy"},
     {"fetch", cmd_fetch, "get a model file, verified"},
     {"info", cmd_info, "say what a model file holds"},
     {"tokenize", cmd_tokenize, "turn text into tokens"},

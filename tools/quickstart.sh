@@ -19,10 +19,8 @@ if ! { cmake -B "$build" && cmake --build "$build" --target wattle -j "$(nproc)"
 fi
 "$build/wattle" fetch smollm2
 
-# The model's own chat format; `wattle run` passes text through as it is.
-prompt=$(printf '<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n' "$question"; printf x)
 echo
 echo "> $question"
-"$build/wattle" run -p "${prompt%x}" -n 128 --temp 0.2 --seed 1
+"$build/wattle" run --chat -p "$question" -n 128 --temp 0.2 --seed 1
 echo
-echo "Next: $build/wattle run -p \"Once upon a time\"      $build/wattle --help"
+echo "Next: $build/wattle run --chat -p \"Name three rivers\"      $build/wattle --help"

@@ -10,13 +10,13 @@ static const uint64_t BUDGET_EVERY_NS = 20000000;
 // NVML's counters run up to a quarter of a second late; batteries later than anybody wants to wait.
 static const uint64_t SETTLE_NS = 1500000000;
 
-int run_energy_begin(run_energy *e, energy_desk *desk, double max_joules, int32_t n_prompt_tok) {
+int run_energy_begin(run_energy *e, energy_desk *desk, double max_joules, int32_t n_prompt_tok, int32_t n_cached_tok) {
     *e = (run_energy){.desk = desk, .max_joules = max_joules};
     bool counts = desk->meter && tel_meter_n_counting(desk->meter) > 0;
     if (max_joules > 0 && !counts) return cli_fail("--max-joules needs a source of energy, and there is none (`wattle meters` says why)");
     if (max_joules > 0 && tel_meter_domain(desk->meter, 0).method == TEL_METHOD_MODELLED)
         cli_warn("--max-joules counts modelled joules here: no counter can be read");
-    wtl_energy_request request = {.n_prompt_tok = n_prompt_tok};
+    wtl_energy_request request = {.n_prompt_tok = n_prompt_tok, .n_cached_tok = n_cached_tok};
     e->request = wtl_energy_begin(desk->energy, &request);
     return CLI_GO;
 }

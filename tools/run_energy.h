@@ -14,7 +14,7 @@ typedef struct run_energy {
 } run_energy;
 
 // CLI_GO, or CLI_FAILED after a message: a budget needs a source.
-int run_energy_begin(run_energy *e, energy_desk *desk, double max_joules, int32_t n_prompt_tok);
+int run_energy_begin(run_energy *e, energy_desk *desk, double max_joules, int32_t n_prompt_tok, int32_t n_cached_tok);
 // After every step of the session. False: the budget is spent.
 bool run_energy_step(run_energy *e, const wtl_step_work *work);
 // Ends the request, waits for the meter to catch up (at most a second and a half) and reports.

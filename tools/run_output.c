@@ -44,9 +44,29 @@ static size_t held_back(const run_output *out) {
     return longest;
 }
 
+// C0 but for line ends and tabs, DEL, and C1 (U+0080 to U+009F, in UTF-8 0xC2 and one more byte).
+static size_t control_at(const char *text, size_t len) {
+    const unsigned char c = (unsigned char)text[0];
+    if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F) return 1;
+    return c == 0xC2 && len > 1 && (unsigned char)text[1] >= 0x80 && (unsigned char)text[1] <= 0x9F ? 2 : 0;
+}
+
+static void put_visible(const char *text, size_t len) {
+    size_t plain = 0;
+    for (size_t i = 0, n; i < len; i += n ? n : 1) {
+        n = control_at(text + i, len - i);
+        if (!n) continue;
+        cli_put(text + plain, i - plain);
+        cli_put("\xEF\xBF\xBD", 3);
+        plain = i + n;
+    }
+    cli_put(text + plain, len - plain);
+}
+
 static void print_until(run_output *out, size_t end) {
     if (!out->stream || end <= out->printed) return;
-    cli_put(out->text + out->printed, end - out->printed);
+    if (out->visible_controls) put_visible(out->text + out->printed, end - out->printed);
+    else cli_put(out->text + out->printed, end - out->printed);
     cli_flush();
     out->printed = end;
 }

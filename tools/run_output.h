@@ -12,6 +12,7 @@
 typedef struct run_output {
     const cli_list *stops; // borrowed; never printed
     bool stream;           // false: keep the text, print nothing
+    bool visible_controls; // a person's terminal: control bytes that a model writes must not steer it; they are printed as U+FFFD
     bool stopped;          // a stop string was met; text ends before it
     bool no_memory;
     wtl_text_stream characters;

@@ -47,6 +47,7 @@ json_t *run_report_json(const run_report *r) {
                      (json_int_t)r->prompt_tok, "completion_tokens", (json_int_t)r->completion_tok, "cached_tokens", 0, "timings", timings,
                      "stop_reason", r->stop_reason, "seed", (json_int_t)r->seed, "model", r->model, "arch", r->arch, "backend", r->backend,
                      "energy", energy_json(&r->energy, r->meter));
+    if (object && r->chat_template) json_object_set_new(object, "template", json_string(r->chat_template));
     if (object && r->forecast) json_object_set(object, "forecast", r->forecast);
     return object;
 }

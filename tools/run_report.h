@@ -8,6 +8,7 @@
 
 typedef struct run_report {
     const char *model, *arch, *backend;
+    const char *chat_template; // name; NULL: no chat
     const char *stop_reason; // "end", "stop", "length", "context", "energy", "interrupted"
     const char *text;        // [text_len] UTF-8
     size_t text_len;

@@ -1,10 +1,11 @@
 // `wattle serve` inside: what all routes share, and who does what.
 //
-// Threads. main: signals, loading, draining. HTTP (http.h): parses requests, runs routes, submits. Engine: wtl_batch_step in a loop; the
+// Threads. main: signals, loading, draining. HTTP (http.h): takes requests, runs the small routes. Lanes (lanes.h): read,
+// render and tokenise what is to be generated, and submit it. Engine: wtl_batch_step in a loop; the
 // callbacks of answers run there and only append to buffers. Finisher: waits until the joules of a finished answer have settled (bounded),
 // then writes its last bytes, books it in the ledger, logs it. A route therefore never waits, and no token waits for a meter.
 //
-// A request's life: route -> api_request (parsed, checked) -> answer (submitted) -> tokens -> server_finish -> last bytes -> booked.
+// A request's life: lane -> route -> api_request (parsed, checked) -> answer (submitted) -> tokens -> server_finish -> last bytes -> booked.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_TOOLS_SERVE_SERVER_H
 #define WTL_TOOLS_SERVE_SERVER_H
@@ -46,6 +47,8 @@ typedef struct server {
     server_metrics *metrics;
     server_energies *energies;
     struct server_finisher *finisher;
+    struct server_lanes *lanes;
+    struct server_queries *queries; // queries.h: readers of the ledger that run now
     char failure[512];        // SERVER_FAILED: why
 } server;
 

@@ -1,0 +1,280 @@
+// The life of a whole server with a tiny model: loading, answers and their joules, leaving clients, draining, failing.
+// SPDX-License-Identifier: Apache-2.0
+#include <sqlite3.h>
+#include <sys/stat.h>
+
+#include "tests/serve/server_rig.h"
+#include "tests/support/tiny_model.h"
+
+namespace {
+
+// The first column of the first row; "" when there is none.
+std::string ask(const std::string &ledger, const std::string &sql) {
+    sqlite3 *db = nullptr;
+    sqlite3_stmt *stmt = nullptr;
+    std::string out;
+    if (sqlite3_open_v2(ledger.c_str(), &db, SQLITE_OPEN_READONLY, nullptr) == SQLITE_OK && sqlite3_prepare_v2(db, sql.c_str(), -1, &stmt, nullptr) == SQLITE_OK) {
+        if (sqlite3_step(stmt) == SQLITE_ROW && sqlite3_column_text(stmt, 0)) out = (const char *)sqlite3_column_text(stmt, 0);
+    } else {
+        out = sqlite3_errmsg(db);
+    }
+    sqlite3_finalize(stmt);
+    sqlite3_close(db);
+    return out;
+}
+
+// Polls until the value is as wanted; the ledger is written behind the answers.
+std::string ask_until(const std::string &ledger, const std::string &sql, const std::string &wanted) {
+    std::string got;
+    for (int i = 0; i < 500 && got != wanted; i++) {
+        if (i) usleep(20000);
+        got = ask(ledger, sql);
+    }
+    return got;
+}
+
+// A model whose answers take seconds on the slow backend, long enough to be interrupted.
+TinyOptions slow_model() {
+    TinyOptions o;
+    o.n_layers = 8;
+    o.n_ctx = 8192;
+    return o;
+}
+const std::vector<std::string> kSlow = {"--backend", "ref", "-t", "1", "--meter", "simulated:20"};
+const char *const kLong = R"({"prompt": "a", "max_tokens": 8000, "stream": true, "ignore_eos": true, "user": "ann"})";
+
+std::vector<std::string> slow(std::vector<std::string> more) {
+    more.insert(more.begin(), kSlow.begin(), kSlow.end());
+    return more;
+}
+
+TEST(Server, BooksLogsAndKeepsTheJoulesOfAnAnswer) {
+    TinyModel model({});
+    ServerRig server(model.path(), {"--meter", "simulated:20", "--price", "0.5", "--currency", "EUR", "--carbon", "400"});
+    HttpReply r = server.post("/v1/completions", R"({"prompt": "hello", "max_tokens": 12, "ignore_eos": true, "user": "bob \"x\""})", {"X-Conversation-Id: talk-1"});
+    ASSERT_EQ(r.status, 200) << r.body;
+    Json answer(r.body);
+    const std::string id = answer.text("id");
+    const double total = answer.number("usage.energy_joules");
+    EXPECT_GT(total, 0);
+    EXPECT_EQ(answer.text("usage.energy.method"), "simulated");
+    EXPECT_NEAR(answer.number("usage.energy.cost.total"), total / 3.6e6 * 0.5, total * 1e-9);
+    EXPECT_EQ(answer.text("usage.energy.cost.currency"), "EUR");
+    EXPECT_NEAR(answer.number("usage.energy.carbon.gco2e"), total / 3.6e6 * 400, total * 1e-9);
+    EXPECT_EQ(answer.text("usage.energy.carbon.source"), "user setting");
+
+    std::string line = server.await({"\"event\": \"answer\"", id});
+    Json logged(line);
+    EXPECT_EQ(logged.text("user"), "bob \"x\"");
+    EXPECT_EQ(logged.text("peer"), "127.0.0.1");
+    EXPECT_EQ(logged.text("finish"), "length");
+    EXPECT_EQ(logged.number("decoded"), 12);
+    EXPECT_NEAR(logged.number("joules"), total, 1e-5);
+    EXPECT_EQ(line.find("hello"), std::string::npos);
+
+    HttpReply one = server.get("/v1/energy/" + id);
+    ASSERT_EQ(one.status, 200);
+    Json later(one.body);
+    EXPECT_EQ(later.text("id"), id);
+    EXPECT_TRUE(json_is_true(later.at("energy.settled")));
+    EXPECT_NEAR(later.number("energy.energy_joules"), total, total / 2);
+
+    EXPECT_EQ(ask_until(server.ledger(), "SELECT count(*) FROM requests WHERE id = '" + id + "'", "1"), "1");
+    EXPECT_EQ(ask(server.ledger(), "SELECT kind || outcome || user || conversation || decoded_tok FROM requests"), "servelengthbob \"x\"talk-111");
+    Json sums(server.get("/v1/energy?since=all&by=conversation").body);
+    EXPECT_STREQ(json_string_value(json_object_get(json_array_get(sums.at("ledger.rows"), 0), "key")), "talk-1");
+    EXPECT_EQ(json_array_size(Json(server.get("/v1/energy?since=all&user=nobody").body).at("ledger.rows")), 0u);
+}
+
+TEST(Server, CostAndCarbonAreThereOnlyWhenSet) {
+    TinyModel model({});
+    ServerRig server(model.path(), {"--meter", "simulated:20"});
+    HttpReply r = server.post("/v1/completions", R"({"prompt": "hello", "max_tokens": 2})");
+    ASSERT_EQ(r.status, 200);
+    EXPECT_EQ(r.body.find("\"cost\""), std::string::npos);
+    EXPECT_EQ(r.body.find("\"carbon\""), std::string::npos);
+}
+
+// An answer that does not wait for its joules: an estimate first, the settled figure later, one row.
+TEST(Server, WhatHadNotSettledSettlesLaterAndIsBookedOnce) {
+    TinyModel model({});
+    ServerRig server(model.path(), {"--meter", "simulated:20", "--meter-interval", "500", "--settle-ms", "0"});
+    HttpReply r = server.post("/v1/completions", R"({"prompt": "hello", "max_tokens": 12, "ignore_eos": true})");
+    ASSERT_EQ(r.status, 200);
+    Json answer(r.body);
+    EXPECT_TRUE(json_is_false(answer.at("usage.energy.settled")));
+    const std::string id = answer.text("id");
+    EXPECT_EQ(server.get("/v1/energy/" + id).status, 200);
+    EXPECT_EQ(ask_until(server.ledger(), "SELECT settled FROM requests", "1"), "1");
+    EXPECT_TRUE(json_is_true(Json(server.get("/v1/energy/" + id).body).at("energy.settled")));
+    server.signal(SIGTERM);
+    EXPECT_EQ(server.wait_exit(), 0);
+    EXPECT_EQ(ask(server.ledger(), "SELECT count(*) FROM requests"), "1");
+}
+
+TEST(Server, AClientThatLeavesIsBooked) {
+    TinyModel model(slow_model());
+    ServerRig server(model.path(), kSlow);
+    {
+        HttpClient client(server.port());
+        client.send("POST", "/v1/completions", kLong);
+        ASSERT_TRUE(client.read_until("data: ")) << client.raw();
+        ASSERT_TRUE(client.read_until("\"text\"")) << client.raw();
+    }
+    Json line(server.await({"\"event\": \"answer\"", "aborted"}));
+    EXPECT_GT(line.number("decoded"), 0);
+    EXPECT_LT(line.number("decoded"), 8000);
+    EXPECT_GT(line.number("joules"), 0);
+    EXPECT_EQ(ask_until(server.ledger(), "SELECT outcome || user FROM requests WHERE total_uj > 0", "abortedann"), "abortedann");
+    std::string metrics = server.get("/metrics").body;
+    EXPECT_NE(metrics.find("outcome=\"aborted\"} 1\n"), std::string::npos);
+}
+
+TEST(Server, SigtermFinishesWhatRunsAndTakesNothingNew) {
+    TinyModel model({});
+    ServerRig server(model.path(), slow({"--drain", "60"}));
+    HttpClient client(server.port());
+    client.send("POST", "/v1/completions", R"({"prompt": "a", "max_tokens": 300, "stream": true, "ignore_eos": true})");
+    ASSERT_TRUE(client.read_until("\"text\"")) << client.raw();
+    server.signal(SIGTERM);
+    HttpReply r = client.reply();
+    EXPECT_TRUE(r.whole);
+    EXPECT_NE(r.body.find("\"finish_reason\":\"length\""), std::string::npos);
+    EXPECT_NE(r.body.find("data: [DONE]"), std::string::npos);
+    EXPECT_EQ(server.wait_exit(), 0);
+    EXPECT_FALSE(HttpClient(server.port()).connected());
+    EXPECT_EQ(ask(server.ledger(), "SELECT outcome || decoded_tok FROM requests"), "length299");
+}
+
+TEST(Server, WhatOutlastsTheDrainIsCancelledAndBooked) {
+    TinyModel model(slow_model());
+    ServerRig server(model.path(), slow({"--drain", "0", "-np", "1"}));
+    HttpClient client(server.port()), queued(server.port());
+    client.send("POST", "/v1/completions", kLong);
+    ASSERT_TRUE(client.read_until("\"text\"")) << client.raw();
+    queued.send("POST", "/v1/completions", kLong);
+    while (server.get("/metrics?names=all").body.find("\nllamacpp:requests_deferred 1\n") == std::string::npos) usleep(5000);
+    server.signal(SIGINT);
+    EXPECT_EQ(server.wait_exit(), 0) << server.log();
+    EXPECT_EQ(ask(server.ledger(), "SELECT count(*) FROM requests WHERE outcome = 'aborted'"), "2") << server.log();
+    EXPECT_NE(ask(server.ledger(), "SELECT count(*) FROM requests WHERE total_uj > 0"), "0");
+}
+
+TEST(Server, ASecondSignalEndsAtOnce) {
+    TinyModel model(slow_model());
+    ServerRig server(model.path(), slow({"--drain", "3600"}));
+    HttpClient client(server.port());
+    client.send("POST", "/v1/completions", kLong);
+    ASSERT_TRUE(client.read_until("\"text\"")) << client.raw();
+    server.signal(SIGTERM);
+    while (HttpClient(server.port()).connected()) usleep(5000); // it drains
+    server.signal(SIGTERM);
+    EXPECT_EQ(server.wait_exit(30), 130);
+}
+
+// While the model loads: a FIFO that nobody writes to keeps it from getting anywhere.
+TEST(Server, Answers503WhileLoading) {
+    TempDir dir;
+    TinyModel model({});
+    std::string fifo = dir.path("model.jinja");
+    ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+    ServerRig::Options o;
+    o.wait_ready = false;
+    ServerRig server(model.path(), {"--chat-template", fifo, "--meter", "none"}, o);
+    for (const char *path : {"/health", "/v1/models", "/props", "/metrics"}) {
+        HttpReply r = server.get(path);
+        EXPECT_EQ(r.status, 503) << path;
+        Json body(r.body);
+        EXPECT_EQ(body.text("error.message"), "Loading model");
+        EXPECT_EQ(body.text("error.type"), "unavailable_error");
+        EXPECT_EQ(body.number("error.code"), 503);
+        EXPECT_NE(r.headers["retry-after"], "");
+    }
+    EXPECT_EQ(server.post("/v1/completions", "{\"prompt\": \"a\"}").status, 503);
+    EXPECT_EQ(server.get("/").status, 200);
+    std::ofstream(fifo) << "{% for m in messages %}{{ m.content }}{% endfor %}";
+    EXPECT_NE(server.await({"\"event\": \"ready\""}), "");
+    EXPECT_EQ(server.get("/health").status, 200);
+    EXPECT_EQ(server.post("/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 1}").status, 200);
+}
+
+TEST(Server, KeepsCachedPromptsOverARestart) {
+    TinyModel model({});
+    TempDir home;
+    ServerRig::Options o;
+    o.home = home.path();
+    const std::string body = "{\"prompt\": \"" + std::string(300, 'w') + "\", \"max_tokens\": 2, \"temperature\": 0}", kept = home.path("kept/deep");
+    std::string text;
+    for (int run = 0; run < 2; run++) {
+        ServerRig server(model.path(), {"--kv-dir", kept, "--meter", "none"}, o);
+        HttpReply r = server.post("/v1/completions", body);
+        ASSERT_EQ(r.status, 200) << r.body;
+        Json answer(r.body);
+        if (run == 0) {
+            EXPECT_EQ(answer.number("usage.prompt_tokens_details.cached_tokens"), 0);
+        } else {
+            EXPECT_GT(answer.number("usage.prompt_tokens_details.cached_tokens"), 200) << server.log();
+        }
+        const char *said = json_string_value(json_object_get(json_array_get(answer.at("choices"), 0), "text"));
+        ASSERT_NE(said, nullptr);
+        if (run == 0) text = said;
+        EXPECT_EQ(text, said);
+        server.signal(SIGTERM);
+        EXPECT_EQ(server.wait_exit(), 0);
+    }
+}
+
+// ---- Failing -------------------------------------------------------------------------------------------------------------------------
+TEST(ServerFails, WithASentence) {
+    TinyModel model({});
+    TempDir dir;
+    std::string bad = dir.write("bad.gguf", "no model"), empty = dir.write("keys", "\n\n");
+    expect_sentence(run_wattle({"serve", "--port", "0", "-m", bad, "--meter", "none"}), 1, {"bad.gguf"});
+    expect_sentence(run_wattle({"serve", "--port", "0", "-m", dir.path("none.gguf")}), 1, {"none.gguf"});
+    expect_sentence(run_wattle({"serve", "--port", "0", "-m", model.path(), "--host", "192.0.2.1"}), 1, {"192.0.2.1"});
+    expect_sentence(run_wattle({"serve", "--port", "0", "-m", model.path(), "--meter", "none", "--chat-template", "no-such"}), 1, {"no-such", "chatml"});
+    expect_sentence(run_wattle({"serve", "--port", "70000"}), 2, {"--port", "65535"});
+    expect_sentence(run_wattle({"serve", "-m", model.path(), "--meter", "nonsense"}), 2, {"nonsense"});
+    expect_sentence(run_wattle({"serve", "-m", model.path(), "--meter", "require", "--port", "0"}, with_env({"WTL_SYSFS_ROOT=" + dir.path(), "WTL_NVML_PATH=/nowhere"})), 1, {"source"});
+    expect_sentence(run_wattle({"serve", "-m", model.path(), "-c", "7", "-np", "4"}), 2, {"--ctx-size 7", "4"});
+    expect_sentence(run_wattle({"serve", "-m", model.path(), "--kv-memory", "much"}), 2, {"--kv-memory", "much"});
+    expect_sentence(run_wattle({"serve", "-m", model.path(), "--api-key", ", ,"}), 2, {"API key"});
+    expect_sentence(run_wattle({"serve", "-m", model.path(), "--api-key-file", empty}), 2, {"API key"});
+    expect_sentence(run_wattle({"serve", "-m", model.path(), "--currency", "EUR"}), 2, {"--price"});
+}
+
+TEST(ServerFails, WhenThePortIsTaken) {
+    TinyModel model({});
+    ServerRig server(model.path(), {"--meter", "none"});
+    expect_sentence(run_wattle({"serve", "-m", model.path(), "--port", std::to_string(server.port())}), 1, {std::to_string(server.port()), "in use"});
+}
+
+// ---- Options -------------------------------------------------------------------------------------------------------------------------
+TEST(ServerOptions, ShortNamesOfTwoLetters) {
+    RunResult help = run_wattle({"serve", "--help"});
+    EXPECT_EQ(help.code, 0);
+    EXPECT_NE(help.out.find("-np, --parallel N"), std::string::npos) << help.out;
+    EXPECT_NE(help.out.find("-ub, --ubatch-size N"), std::string::npos);
+    expect_sentence(run_wattle({"serve", "-np", "0"}), 2, {"--parallel 0"});
+    expect_sentence(run_wattle({"serve", "-ub", "x"}), 2, {"--ubatch-size x"});
+    expect_sentence(run_wattle({"serve", "-np"}), 2, {"--parallel needs a value"});
+    expect_sentence(run_wattle({"serve", "--alias", "-np", "-n", "x"}), 2, {"--n-predict x"}); // a value stays one
+    expect_sentence(run_wattle({"run", "-np", "x"}), 2, {"--n-predict p"});                    // as before elsewhere
+}
+
+TEST(ServerOptions, EnvironmentGivesKeysToo) {
+    TinyModel model({});
+    TempDir dir;
+    std::string file = dir.write("keys", "# no comment\n  spaced\t\r\n\nlast");
+    ServerRig::Options o;
+    o.env = {"WTL_API_KEY=one, two", "WTL_PARALLEL=2"};
+    ServerRig server(model.path(), {"--meter", "none", "--api-key-file", file}, o);
+    for (const char *key : {"one", "two", "spaced", "last"}) {
+        HttpReply r = server.get("/props", {std::string("Authorization: Bearer ") + key});
+        EXPECT_EQ(r.status, 200) << key;
+        EXPECT_NE(r.body.find("\"total_slots\":2"), std::string::npos) << r.body;
+    }
+    EXPECT_EQ(server.get("/props", {"Authorization: Bearer three"}).status, 401);
+}
+
+} // namespace
