@@ -23,4 +23,4 @@ echo
 echo "> $question"
 "$build/wattle" run --chat -p "$question" -n 128 --temp 0.2 --seed 1
 echo
-echo "Next: $build/wattle run --chat -p \"Name three rivers\"      $build/wattle --help"
+echo "Next: $build/wattle chat      $build/wattle serve      $build/wattle --help"
