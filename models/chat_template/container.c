@@ -214,9 +214,8 @@ jlist *val_items(jctx *c, jval v) {
         return l;
     case V_ITER:
         l = list_new(c, 0);
-        *l = (jlist){.items = v.iter->items->items + v.iter->pos, .n = v.iter->items->n - v.iter->pos};
-        l->cap = l->n;
-        if (!l->n) l->items = NULL;
+        l->n = l->cap = v.iter->items->n - v.iter->pos;
+        if (l->n) l->items = v.iter->items->items + v.iter->pos; // an empty list has no array to point into
         v.iter->pos = v.iter->items->n;
         return l;
     default: fail_type(c, "'%s' object is not iterable", val_type_name(v));
