@@ -44,7 +44,7 @@ static void say_settings(chat_desk *desk) {
         char value[32];
         if (settings[i].integer) snprintf(value, sizeof value, "%lld", (long long)*settings[i].integer);
         else snprintf(value, sizeof value, "%g", *settings[i].real);
-        cli_note("  %-18s%-10s%s", settings[i].name, value, settings[i].help);
+        cli_note("  %-18s%-12s%s", settings[i].name, value, settings[i].help);
     }
 }
 
