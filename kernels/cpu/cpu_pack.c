@@ -8,11 +8,26 @@
 #include <assert.h>
 
 // ---- four-bit codes in file order: byte j holds weights j and j + 16, so word k holds groups k and k + 4 -------------
-static void pack_nibbles(const uint8_t *const rows[16], size_t offset, uint8_t *q) {
-    for (int r = 0; r < 16; r++) {
-        for (int k = 0; k < 4; k++) store_word(q + 64 * k + 4 * r, load_word(rows[r] + offset + 4 * k));
+// Word k of 16 bytes of every row to the 64 bytes of group k, four rows at a time; flip: XORed into every word.
+typedef uint32_t four_words __attribute__((vector_size(16)));
+static four_words load_words(const uint8_t *p) {
+    four_words words;
+    memcpy(&words, p, sizeof words);
+    return words;
+}
+static void pack_words(const uint8_t *const rows[16], size_t offset, uint32_t flip, uint8_t *q) {
+    for (int r = 0; r < 16; r += 4) {
+        const four_words a = load_words(rows[r] + offset), b = load_words(rows[r + 1] + offset);
+        const four_words c = load_words(rows[r + 2] + offset), d = load_words(rows[r + 3] + offset);
+        const four_words ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+        const four_words cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+        const four_words group[4] = {
+            __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5) ^ flip, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7) ^ flip,
+            __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5) ^ flip, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7) ^ flip};
+        for (int k = 0; k < 4; k++) memcpy(q + 64 * k + 4 * r, &group[k], sizeof group[k]);
     }
 }
+static void pack_nibbles(const uint8_t *const rows[16], size_t offset, uint8_t *q) { pack_words(rows, offset, 0, q); }
 static void unpack_nibbles(const uint8_t *q, int r, uint8_t *qs) {
     for (int k = 0; k < 4; k++) store_word(qs + 4 * k, load_word(q + 64 * k + 4 * r));
 }
@@ -99,11 +114,7 @@ static void unpack_q5_1(const void *panel, int r, uint8_t *row) {
 
 static void pack_q8_0(const uint8_t *const rows[16], void *panel) {
     panel_q8_0 *p = panel;
-    for (int r = 0; r < 16; r++) {
-        for (int g = 0; g < 8; g++) {
-            store_word(p->q + 64 * g + 4 * r, load_word(rows[r] + offsetof(block_q8_0, qs) + 4 * g) ^ 0x80808080u);
-        }
-    }
+    for (int half = 0; half < 2; half++) pack_words(rows, offsetof(block_q8_0, qs) + 16 * (size_t)half, 0x80808080u, p->q + 256 * half);
     pack_halves(rows, offsetof(block_q8_0, d), p->d);
 }
 static void unpack_q8_0(const void *panel, int r, uint8_t *row) {
