@@ -7,6 +7,7 @@
 #endif
 #include <assert.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -45,6 +46,33 @@ static wtl_status copy_name(wtl_engine *e, wtl_error *err) {
     return e->name ? WTL_OK : wtl_fail(err, WTL_ERR_NO_MEMORY, "%s: out of memory", gguf_path(e->file));
 }
 
+// The vocabulary and the weights come from different parts of the file and take about as long to open when a model is small: side by side.
+typedef struct vocab_job {
+    const gguf_file *file;
+    wtl_vocab *vocab;
+    wtl_status status;
+    wtl_error err;
+} vocab_job;
+
+static void *run_vocab_job(void *arg) {
+    vocab_job *job = arg;
+    job->status = vocab_from_file(job->file, &job->vocab, &job->err);
+    return NULL;
+}
+
+static wtl_status load(wtl_engine *e, wtl_error *err) {
+    vocab_job job = {.file = e->file};
+    pthread_t thread;
+    const bool beside = pthread_create(&thread, NULL, run_vocab_job, &job) == 0;
+    if (!beside) run_vocab_job(&job);
+    wtl_status status = model_load(e->file, e->be, &e->model, err);
+    if (beside) pthread_join(thread, NULL);
+    e->vocab = job.vocab;
+    if (!job.status) return status;
+    if (err) *err = job.err; // the vocabulary's failure is the one that is told, whoever came first
+    return job.status;
+}
+
 wtl_status wtl_engine_open(const wtl_engine_options *options, wtl_engine **out, wtl_error *err) {
     *out = NULL;
     if (!options || !options->model_path) return wtl_fail(err, WTL_ERR_INVALID, "model_path is not set");
@@ -55,9 +83,8 @@ wtl_status wtl_engine_open(const wtl_engine_options *options, wtl_engine **out, 
     wtl_status status = gguf_open(options->model_path, &e->file, err);
     if (!status) status = model_config_read(e->file, &config, err); // refuse what cannot run before any long work
     if (!status) status = open_backend(options, &e->be, err);
-    if (!status) status = vocab_from_file(e->file, &e->vocab, err);
     if (!status) status = copy_name(e, err);
-    if (!status) status = model_load(e->file, e->be, &e->model, err);
+    if (!status) status = load(e, err);
     if (!status && wtl_vocab_describe(e->vocab).n_vocab > e->model->config.n_vocab)
         status = wtl_fail(err, WTL_ERR_FORMAT, "%s: the tokenizer has %d tokens, the model only %d", options->model_path,
                           wtl_vocab_describe(e->vocab).n_vocab, e->model->config.n_vocab);
