@@ -1,7 +1,8 @@
 // Inside of the batch: what a request, its choices and its user are, and which file does what with them.
 //
 //   batch.c        the object: opening, sizes, submitting, cancelling, what others may ask
-//   batch_queue.c  users and their waiting requests; whose turn it is; what is set aside in the KV memory
+//   batch_queue.c  users and their waiting requests; how long a newcomer would wait
+//   batch_turn.c   whose prompt goes on next; what is set aside in the KV memory
 //   batch_step.c   which rows a step carries, running it, accounting for it
 //   batch_reply.c  tokens from logits, events, ends
 //   batch_pace.c   how long a step takes
@@ -19,16 +20,30 @@
 #include "runtime/batch_pace.h"
 #include "runtime/work.h"
 
-enum { BATCH_TOP_MAX = 20 };
+enum {
+    BATCH_TOP_MAX = 20,
+    BATCH_TURN_TOK = 64, // rows of prompt that a turn gives at most
+};
 
 typedef struct batch_request batch_request;
+
+// What a request, or the first to go of a user's requests, would have done next.
+typedef struct batch_wish {
+    batch_request *request; // whose prompt is to go on: itself, or the one whose prefix it waits for; NULL: nothing
+    uint64_t id;            // of the request that wishes
+    int32_t n_left;         // rows until that prompt is read
+    bool starts;            // it would leave the queue
+    bool passes;            // an older request of the user's could go on as well
+} batch_wish;
 
 typedef struct batch_user {
     struct batch_user *next;     // of all users with a request alive
     batch_request *first, *last; // waiting, oldest first
     int32_t n_alive;
     double served_tok;           // rows that ran for this user; a newcomer starts level with the one served least
+    int32_t passed_tok;          // rows by which younger prompts of this user have passed its oldest one, less what that got for them
     uint64_t turn;               // the larger, the later this user was served
+    batch_wish wish;             // valid while a turn is given
     char key[];
 } batch_user;
 
@@ -53,8 +68,10 @@ struct batch_request {
     int32_t n_done;     // prompt tokens held: cached and prefilled
     int32_t n_granted;  // prompt rows in the step being put together
     int32_t n_open;     // choices that have not ended
+    int32_t n_cached_seen; // while it waits: prompt tokens found cached when they were last looked for
     int32_t n_overtaken; // requests younger than this one that started while it did not fit
-    bool waiting, cancelled, gone, energy_ended;
+    int32_t n_passed;    // younger ones of the same user that started while this was the user's oldest that waits
+    bool waiting, looked_for, cancelled, gone, energy_ended;
     uint64_t budget_checked_ns;
     wtl_batch_facts facts;
     batch_choice choices[]; // [n_choices]
@@ -115,10 +132,23 @@ void batch_enqueue(wtl_batch *batch, batch_request *request);
 void batch_unqueue(wtl_batch *batch, batch_request *request);
 void batch_unrun(wtl_batch *batch, batch_request *request);
 batch_request *batch_find(wtl_batch *batch, uint64_t id); // alive; NULL
-// The request whose prompt goes on next, out of the queue when it is its turn and its reservation fits; NULL: none. *payer: the user
-// to charge for its rows. *starts: it has just left the queue.
-batch_request *batch_next_prompt(wtl_batch *batch, batch_user **payer, bool *starts);
 uint64_t batch_wait_estimate(const wtl_batch *batch);
+
+// ---- batch_turn.c: the stepping thread, under the mutex ---------------------------------------------------------------------
+// A turn to read some of a prompt.
+typedef struct batch_turn {
+    batch_request *request; // NULL: nobody can go on
+    batch_user *payer;      // to charge for its rows
+    bool starts;            // it has just left the queue
+    bool passes;            // see batch_wish
+} batch_turn;
+// Whose turn it is; takes the request out of the queue when it starts.
+batch_turn batch_next_turn(wtl_batch *batch);
+void batch_charge(const batch_turn *turn, int32_t n_rows);
+// Looks for the cached part of requests that wait: of each new one, and of a few others again.
+void batch_look_for_prefixes(wtl_batch *batch);
+// Requests that have prompt left and a place, or would get one now.
+int32_t batch_n_reading(const wtl_batch *batch);
 
 // ---- batch_reply.c: the stepping thread, without the mutex -----------------------------------------------------------------
 // Ends what is left of a request with an event for each choice. It is out of sight then, and is to be retired.

@@ -1,17 +1,18 @@
 // A step: every decoding choice gives one row, prompts fill up what the target for the time between tokens leaves. All or nothing like the
 // session's step; when it fails, the requests in it end and the others go on.
 // SPDX-License-Identifier: Apache-2.0
+#include <math.h>
 #include <string.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/batch_private.h"
 
 enum {
-    TURN_TOK = 64,       // rows that a user gets before the next one's turn within a step
     PROGRESS_TOK = 16,   // rows of prompt in a step, whatever the target says
     ALONE_TOK = 128,     // the same in a step without decodes: fewer would read the weights too often
 };
 static const double TARGET_FRAC = 0.9;          // of max_itl_ns: what a step is planned for
+static const double SHARE_MIN = 0.25, SHARE_MAX = 0.5; // of a step's time for prompts, when many of them wait and when only one does
 static const double ALONE_NS = 5e8;             // of a step in which nothing decodes: who cancels, or comes newly, waits no longer
 static const double FADE = 0.95;                // of a speed's past with every step
 static const uint64_t BUDGET_EVERY_NS = 20000000; // asking for joules costs a lock and some arithmetic
@@ -100,15 +101,19 @@ static bool begin(wtl_batch *b, batch_request *r) {
     return true;
 }
 
-static double step_target_ns(const wtl_batch *b, const batch_load *load) {
+// How long the step may take. Without decodes it delays nobody's tokens. Decodes that need the time between tokens for themselves leave
+// prompts a share all the same, the larger the more requests read: what reads today decodes tomorrow, and a step of many rows costs
+// little more than one of few.
+static double step_target_ns(const wtl_batch *b, const batch_load *load, int32_t n_reading) {
     const double target_ns = TARGET_FRAC * (double)b->options.max_itl_ns;
-    return load->n_decode || target_ns > ALONE_NS ? target_ns : ALONE_NS;
+    if (!load->n_decode) return fmax(target_ns, ALONE_NS);
+    const double share = fmin(fmax((double)n_reading / (n_reading + load->n_decode), SHARE_MIN), SHARE_MAX);
+    return fmax(target_ns, batch_pace_ns(&b->pace, load) / (1 - share));
 }
 
 // The most rows behind what the request has been granted that keep the step's time under the target.
-static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const batch_load *load, int32_t most) {
-    const double target_ns = step_target_ns(b, load);
-    const int32_t tried = load->n_decode ? batch_pace_most_rows(&b->pace) : b->options.n_batch; // a step alone delays nobody's tokens
+static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const batch_load *load, double target_ns, int32_t most) {
+    const int32_t tried = load->n_decode ? batch_pace_most_rows(&b->pace) : b->options.n_batch;
     int32_t low = 0, high = min_int(most, max_int(tried - load->n_prompt, 0));
     while (low < high) {
         const int32_t rows = high - (high - low) / 2;
@@ -124,26 +129,29 @@ static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const ba
 // Hands out prompt rows, turn by turn, until the step is full or long enough.
 static void grant_prompts(wtl_batch *b, batch_load *load) {
     const int32_t room = b->options.n_batch - b->n_entries, least = load->n_decode ? PROGRESS_TOK : ALONE_TOK;
+    batch_lock(b);
+    batch_look_for_prefixes(b);
+    const double target_ns = step_target_ns(b, load, batch_n_reading(b));
+    batch_unlock(b);
     while (load->n_prompt < room) {
-        if (load->n_prompt >= least && batch_pace_ns(&b->pace, load) >= step_target_ns(b, load)) return;
-        batch_user *payer;
-        bool starts = false;
+        if (load->n_prompt >= least && batch_pace_ns(&b->pace, load) >= target_ns) return;
         batch_lock(b);
-        batch_request *r = batch_next_prompt(b, &payer, &starts);
+        const batch_turn turn = batch_next_turn(b);
         batch_unlock(b);
+        batch_request *r = turn.request;
         if (!r) return;
-        if (starts && !begin(b, r)) {
+        if (turn.starts && !begin(b, r)) {
             batch_retire(b, r);
             continue;
         }
-        const int32_t want = min_int(min_int(r->n_prompt - r->n_done - r->n_granted, TURN_TOK), room - load->n_prompt);
-        const int32_t rows = min_int(want, max_int(rows_in_time(b, r, load, want), least - load->n_prompt));
+        const int32_t want = min_int(min_int(r->n_prompt - r->n_done - r->n_granted, BATCH_TURN_TOK), room - load->n_prompt);
+        const int32_t rows = min_int(want, max_int(rows_in_time(b, r, load, target_ns, want), least - load->n_prompt));
         if (rows < 1) return;
         load->kv_positions += positions_of(b, r->n_done + r->n_granted, rows);
         load->n_prompt += rows;
         r->n_granted += rows;
         batch_lock(b);
-        payer->served_tok += rows;
+        batch_charge(&turn, rows);
         batch_unlock(b);
         if (rows < want) return;
     }

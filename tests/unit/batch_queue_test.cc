@@ -138,8 +138,8 @@ TEST(BatchQueue, CancellingTakesEffectBeforeTheNextStep) {
     std::mt19937 rng(2);
     Ask queued(random_tokens(rng, 5), 4), running(random_tokens(rng, 60), 50), other(random_tokens(rng, 5), 4);
     b.submit(running);
-    b.submit(queued);
     b.step(); // a first chunk of 16 tokens
+    b.submit(queued);
     EXPECT_EQ(running.facts.n_prefilled_tok, 16);
     EXPECT_TRUE(wtl_batch_cancel(b.b, queued.id)); // in the queue
     EXPECT_FALSE(queued.over);
