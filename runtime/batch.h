@@ -1,8 +1,10 @@
 // Many requests on one model at once: continuous batching. Public beside wattle.h.
 //
-// Requests join and leave at every step. A step carries one token of every request that decodes, and beside them a chunk of prompt, as long
-// as keeps the decodes' time between tokens under a target. Requests wait in a bounded queue, first come first served within a user, users
-// in turn. What a request's KV may grow to is set aside before it starts, so nothing that runs is ever thrown out.
+// Requests join and leave at every step. A step carries one token of every request that decodes, and beside them chunks of prompt, as long
+// as keeps the decodes' time between tokens under a target. Requests wait in a bounded queue. Users are served in equal shares; within a
+// user, and among users served equally, the prompt of which least is left to read goes first (cached tokens need no reading), but every
+// fourth row is the user's oldest prompt's, so that none waits for ever. What a request's KV may grow to is set aside before it starts,
+// so nothing that runs is ever thrown out.
 //
 //     wtl_batch_submit(...)   any thread: a prompt, how to choose tokens, whom to call
 //     wtl_batch_step(...)     one thread, in a loop: runs one step and calls back; wtl_batch_wait sleeps until there is something to do
@@ -32,7 +34,8 @@ typedef struct wtl_batch_options {
     wtl_kv_type kv_type;
     bool no_prefix_cache;
     int32_t n_queue;          // requests that wait at most; 0: 256
-    uint64_t max_itl_ns;      // target for the time between two tokens of a running reply while prompts are read; 0: 100 ms
+    uint64_t max_itl_ns;      // target for the time between two tokens of a running reply while prompts are read; 0: 100 ms. Replies that need
+                              // it all for themselves get a third more: prompts keep a quarter of a step, and at least 16 rows
 } wtl_batch_options;
 
 // Owns: caller closes, after all callbacks; open requests end with WTL_FINISH_CANCELLED. Errors: INVALID, LIMIT (kv_bytes hold not even one context: says
@@ -94,7 +97,7 @@ typedef struct wtl_batch_request {
     int32_t n_choices;     // 0: 1. The prompt is prefilled once
     int32_t n_top_logprobs; // -1: no logprobs; 0: of the token only; at most 20
     bool ignore_eos;
-    const char *user_key;  // fairness: requests of one key share a turn; copied; NULL: ""
+    const char *user_key;  // fairness: requests of one key share what one user gets; copied; NULL: ""
     double max_uj;         // microjoules it may take; 0: no limit. Needs options.energy
     uint64_t arrived_ns;   // 0: now
     wtl_token_allowed allows; // which tokens may come next (grammar); NULL: all. Called with `user`; on_token tells what was taken

@@ -11,6 +11,8 @@ static const double NOISE_FRAC = 0.15;      // a step's time scatters about the 
 static const double OUTLIER_SIGMAS = 3;     // what lies further out counts as if it lay there
 static const double DRIFT_FRAC = 0.01;      // by which a cost may change from one step to the next: clocks, neighbours, warmth
 
+static const double PROMPT_SHARE = 0.25;    // of a step, at least
+
 static const double WIDEST_FADES = 0.95, WIDEST_GROWS = 1.5, FIRST_ROWS = 16;
 
 static void terms_of(const batch_load *load, double x[N]) {
@@ -34,6 +36,10 @@ double batch_pace_ns(const batch_pace *p, const batch_load *load) {
     terms_of(load, x);
     for (int i = 0; i < N; i++) sum += p->cost[i] * x[i];
     return sum;
+}
+
+double batch_pace_limit_ns(const batch_pace *p, const batch_load *decodes, double target_ns) {
+    return fmax(target_ns, batch_pace_ns(p, decodes) / (1 - PROMPT_SHARE));
 }
 
 int32_t batch_pace_most_rows(const batch_pace *p) { return (int32_t)(FIRST_ROWS + WIDEST_GROWS * p->widest); }

@@ -33,6 +33,10 @@ void batch_pace_open(batch_pace *pace, double step_ns, double row_ns, double mil
 // A step with this load took so long, from its beginning to the next one's.
 void batch_pace_learn(batch_pace *pace, const batch_load *load, uint64_t took_ns);
 double batch_pace_ns(const batch_pace *pace, const batch_load *load);
+// How long a step with these decodes (load without prompt) may take when it is planned for target_ns. Decodes that need the target for
+// themselves leave prompts a quarter of the step all the same: what is read today decodes tomorrow, and a step of many rows costs little
+// more than one of few.
+double batch_pace_limit_ns(const batch_pace *pace, const batch_load *decodes, double target_ns);
 // Prompt rows beside decodes that are not far beyond what was tried: steps of one length do not tell the costs apart, so the law is
 // trusted near them only.
 int32_t batch_pace_most_rows(const batch_pace *pace);

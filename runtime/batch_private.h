@@ -147,8 +147,6 @@ batch_turn batch_next_turn(wtl_batch *batch);
 void batch_charge(const batch_turn *turn, int32_t n_rows);
 // Looks for the cached part of requests that wait: of each new one, and of a few others again.
 void batch_look_for_prefixes(wtl_batch *batch);
-// Requests that have prompt left and a place, or would get one now.
-int32_t batch_n_reading(const wtl_batch *batch);
 
 // ---- batch_reply.c: the stepping thread, without the mutex -----------------------------------------------------------------
 // Ends what is left of a request with an event for each choice. It is out of sight then, and is to be retired.

@@ -12,7 +12,6 @@ enum {
     ALONE_TOK = 128,     // the same in a step without decodes: fewer would read the weights too often
 };
 static const double TARGET_FRAC = 0.9;          // of max_itl_ns: what a step is planned for
-static const double SHARE_MIN = 0.25, SHARE_MAX = 0.5; // of a step's time for prompts, when many of them wait and when only one does
 static const double ALONE_NS = 5e8;             // of a step in which nothing decodes: who cancels, or comes newly, waits no longer
 static const double FADE = 0.95;                // of a speed's past with every step
 static const uint64_t BUDGET_EVERY_NS = 20000000; // asking for joules costs a lock and some arithmetic
@@ -101,18 +100,13 @@ static bool begin(wtl_batch *b, batch_request *r) {
     return true;
 }
 
-// How long the step may take. Without decodes it delays nobody's tokens. Decodes that need the time between tokens for themselves leave
-// prompts a share all the same, the larger the more requests read: what reads today decodes tomorrow, and a step of many rows costs
-// little more than one of few.
-static double step_target_ns(const wtl_batch *b, const batch_load *load, int32_t n_reading) {
+static double step_limit_ns(const wtl_batch *b, const batch_load *decodes) {
     const double target_ns = TARGET_FRAC * (double)b->options.max_itl_ns;
-    if (!load->n_decode) return fmax(target_ns, ALONE_NS);
-    const double share = fmin(fmax((double)n_reading / (n_reading + load->n_decode), SHARE_MIN), SHARE_MAX);
-    return fmax(target_ns, batch_pace_ns(&b->pace, load) / (1 - share));
+    return decodes->n_decode ? batch_pace_limit_ns(&b->pace, decodes, target_ns) : fmax(target_ns, ALONE_NS);
 }
 
-// The most rows behind what the request has been granted that keep the step's time under the target.
-static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const batch_load *load, double target_ns, int32_t most) {
+// The most rows behind what the request has been granted that keep the step's time under the limit.
+static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const batch_load *load, double limit_ns, int32_t most) {
     const int32_t tried = load->n_decode ? batch_pace_most_rows(&b->pace) : b->options.n_batch;
     int32_t low = 0, high = min_int(most, max_int(tried - load->n_prompt, 0));
     while (low < high) {
@@ -120,7 +114,7 @@ static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const ba
         batch_load with = *load;
         with.n_prompt += rows;
         with.kv_positions += positions_of(b, r->n_done + r->n_granted, rows);
-        if (batch_pace_ns(&b->pace, &with) <= target_ns) low = rows;
+        if (batch_pace_ns(&b->pace, &with) <= limit_ns) low = rows;
         else high = rows - 1;
     }
     return low;
@@ -129,12 +123,12 @@ static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const ba
 // Hands out prompt rows, turn by turn, until the step is full or long enough.
 static void grant_prompts(wtl_batch *b, batch_load *load) {
     const int32_t room = b->options.n_batch - b->n_entries, least = load->n_decode ? PROGRESS_TOK : ALONE_TOK;
+    const double limit_ns = step_limit_ns(b, load);
     batch_lock(b);
     batch_look_for_prefixes(b);
-    const double target_ns = step_target_ns(b, load, batch_n_reading(b));
     batch_unlock(b);
     while (load->n_prompt < room) {
-        if (load->n_prompt >= least && batch_pace_ns(&b->pace, load) >= target_ns) return;
+        if (load->n_prompt >= least && batch_pace_ns(&b->pace, load) >= limit_ns) return;
         batch_lock(b);
         const batch_turn turn = batch_next_turn(b);
         batch_unlock(b);
@@ -145,7 +139,7 @@ static void grant_prompts(wtl_batch *b, batch_load *load) {
             continue;
         }
         const int32_t want = min_int(min_int(r->n_prompt - r->n_done - r->n_granted, BATCH_TURN_TOK), room - load->n_prompt);
-        const int32_t rows = min_int(want, max_int(rows_in_time(b, r, load, target_ns, want), least - load->n_prompt));
+        const int32_t rows = min_int(want, max_int(rows_in_time(b, r, load, limit_ns, want), least - load->n_prompt));
         if (rows < 1) return;
         load->kv_positions += positions_of(b, r->n_done + r->n_granted, rows);
         load->n_prompt += rows;

@@ -4,7 +4,7 @@
 // within a turn of the one served least count as served equally.
 // Among these: the prompt of which least is left to read, so that little work does not wait behind much. What is cached is not to be read.
 // Within a user: of PASS_ROWS + 1 rows one is the oldest prompt's. So a prompt of which n rows are to be read, and m of older ones, has
-// been read after (PASS_ROWS + 1) * (n + m) rows of its user's and two turns, whatever arrives meanwhile.
+// been read after (PASS_ROWS + 1) * (n + m) rows of its user's and four turns, whatever arrives meanwhile.
 //
 // What a request's KV may grow to is set aside before it starts. One that does not fit waits, and younger ones may pass it, but only a few:
 // then nothing starts before it. A user's oldest that would fit is passed by as few of the same user's.
@@ -173,14 +173,4 @@ void batch_charge(const batch_turn *turn, int32_t n_rows) {
     batch_user *u = turn->payer;
     u->served_tok += n_rows;
     u->passed_tok = turn->passes ? u->passed_tok + n_rows : u->passed_tok > PASS_ROWS * n_rows ? u->passed_tok - PASS_ROWS * n_rows : 0;
-}
-
-int32_t batch_n_reading(const wtl_batch *b) {
-    int32_t n_open = 0, n = 0;
-    for (int32_t i = 0; i < b->n_running; i++) {
-        n_open += b->running[i]->n_open;
-        n += has_prompt_left(b->running[i]);
-    }
-    const int32_t places = b->options.n_parallel - n_open;
-    return n + (b->n_waiting < places ? b->n_waiting : places);
 }

@@ -128,6 +128,26 @@ TEST(BatchPace, LongContextsShortenTheChunk) {
     EXPECT_LT(law.ns(far), 115e6);
 }
 
+TEST(BatchPace, PromptsKeepAQuarterOfAStepThatDecodesWouldFill) {
+    std::mt19937 rng(8);
+    const Law law;
+    batch_pace p = cautious();
+    for (int i = 0; i < 300; i++) {
+        const batch_load l = {(int32_t)(rng() % 33), (int32_t)(rng() % 65), 5000 + rng() % 200000};
+        batch_pace_learn(&p, &l, law.took(l, rng));
+    }
+    for (int n_decode : {1, 8, 32, 64}) {
+        const batch_load decodes = {n_decode, 0, (uint64_t)n_decode * 8000};
+        const double alone = law.ns(decodes);
+        for (double target : {1.0, 10e6, 25e6, 90e6}) {
+            const double limit = batch_pace_limit_ns(&p, &decodes, target);
+            EXPECT_GE(limit, target);
+            EXPECT_GT(limit, 1.15 * alone) << n_decode; // a third more, but for the noise of what was learned
+            EXPECT_LT(limit, std::max(target * 1.001, 1.5 * alone)) << n_decode;
+        }
+    }
+}
+
 TEST(BatchPace, CostsAreNeverNegative) {
     std::mt19937 rng(7);
     batch_pace p = cautious();
