@@ -89,6 +89,9 @@ typedef struct wtl_batch_facts {
 // Called once when the request leaves the queue and its prefix has been looked up, and after every chunk of its prompt.
 typedef void (*wtl_batch_on_progress)(void *user, uint64_t request, const wtl_batch_facts *facts);
 
+// Whether this token may come next in this choice (a grammar).
+typedef bool (*wtl_batch_allows)(void *user, int32_t choice, int32_t token);
+
 typedef struct wtl_batch_request {
     const int32_t *tokens; // [n_tokens] prompt, copied; at least one
     size_t n_tokens;
@@ -100,7 +103,7 @@ typedef struct wtl_batch_request {
     const char *user_key;  // fairness: requests of one key share what one user gets; copied; NULL: ""
     double max_uj;         // microjoules it may take; 0: no limit. Needs options.energy
     uint64_t arrived_ns;   // 0: now
-    wtl_token_allowed allows; // which tokens may come next (grammar); NULL: all. Called with `user`; on_token tells what was taken
+    wtl_batch_allows allows; // NULL: all tokens may come. Called with `user`; on_token tells what was taken
     wtl_batch_on_token on_token; // required
     wtl_batch_on_progress on_progress; // NULL: none
     void *user;            // for the callbacks

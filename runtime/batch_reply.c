@@ -95,9 +95,13 @@ static wtl_finish finish_of(const wtl_batch *b, const batch_choice *c, int32_t t
     return r->ask.max_tokens > 0 && c->n_decoded >= r->ask.max_tokens ? WTL_FINISH_LENGTH : WTL_FINISH_CONTEXT;
 }
 
+static bool may_come(void *choice, int32_t token) {
+    const batch_choice *c = choice;
+    return c->request->ask.allows(c->request->ask.user, c->index, token);
+}
+
 static wtl_status sample(batch_choice *c, const float *logits, int32_t *token, wtl_error *err) {
-    const wtl_batch_request *ask = &c->request->ask;
-    if (ask->allows) return wtl_sampler_next_allowed(c->sampler, logits, ask->allows, ask->user, token, err);
+    if (c->request->ask.allows) return wtl_sampler_next_allowed(c->sampler, logits, may_come, c, token, err);
     return wtl_sampler_next(c->sampler, logits, token, err);
 }
 

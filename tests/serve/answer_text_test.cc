@@ -69,6 +69,7 @@ struct Rig {
     ~Rig() {
         for (answer_choice &c : choices) {
             reply_text_free(&c.text);
+            reply_calls_free(&c.calls);
             free(c.tokens);
             free(c.tops);
         }
@@ -316,6 +317,36 @@ TEST(AnswerText, Errors) {
     EXPECT_EQ(text_at(events.all[0], "error.message"), "the \"device\" failed");
 }
 
+TEST(AnswerText, ToolCalls) {
+    Rig rig(API_CHAT);
+    answer_choice &c = rig.choices[0];
+    const string text = "Wait. <tool_call>{\"name\":\"f\",\"arguments\":{\"a\":\"\\\"\"}}</tool_call><tool_call>{\"name\":\"g\"}</tool_call>";
+    c.calls.syntax = CALLS_TAGS;
+    reply_calls_push(&c.calls, text.data(), text.size());
+    reply_calls_finish(&c.calls);
+    c.finish = WTL_FINISH_END;
+    answer_put_new_text(&rig.a, 0);
+    answer_put_new_text(&rig.a, 0); // nothing is new
+    answer_put_finish(&rig.a, 0, nullptr);
+    answer_put_done(&rig.a);
+    Events events(rig.take());
+    ASSERT_EQ(events.all.size(), 5u);
+    EXPECT_EQ(text_at(events.all[1], "choices.0.delta.content"), "Wait.");
+    EXPECT_EQ(json_integer_value(at(events.all[2], "choices.0.delta.tool_calls.0.index")), 0);
+    EXPECT_EQ(text_at(events.all[2], "choices.0.delta.tool_calls.0.type"), "function");
+    EXPECT_EQ(text_at(events.all[2], "choices.0.delta.tool_calls.0.function.name"), "f");
+    EXPECT_EQ(text_at(events.all[2], "choices.0.delta.tool_calls.0.function.arguments"), "{\"a\":\"\\\"\"}");
+    EXPECT_EQ(json_integer_value(at(events.all[3], "choices.0.delta.tool_calls.0.index")), 1);
+    EXPECT_EQ(text_at(events.all[4], "choices.0.finish_reason"), "tool_calls");
+    answer_put_body(&rig.a, nullptr);
+    json_t *body = json_loads(rig.take().c_str(), JSON_REJECT_DUPLICATES, nullptr);
+    EXPECT_EQ(text_at(body, "choices.0.message.content"), "Wait.");
+    EXPECT_EQ(json_array_size(at(body, "choices.0.message.tool_calls")), 2u);
+    EXPECT_EQ(text_at(body, "choices.0.message.tool_calls.1.function.arguments"), "{}");
+    EXPECT_EQ(text_at(body, "choices.0.finish_reason"), "tool_calls");
+    json_decref(body);
+}
+
 TEST(AnswerText, FinishWords) {
     const struct {
         wtl_finish finish;
@@ -324,7 +355,9 @@ TEST(AnswerText, FinishWords) {
                  {WTL_FINISH_ENERGY, "energy", "length"}, {WTL_FINISH_CANCELLED, "aborted", "length"}, {WTL_FINISH_ERROR, "error", "length"}};
     for (const auto &c : cases) {
         EXPECT_STREQ(answer_finish_name(c.finish), c.name);
-        EXPECT_STREQ(answer_finish_reason(c.finish), c.reason);
+        answer_choice choice{};
+        choice.finish = c.finish;
+        EXPECT_STREQ(answer_finish_reason(&choice), c.reason);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 extern "C" {
+#include "runtime/chat.h"
 #include "tools/serve/api_request.h"
 }
 
@@ -15,11 +16,20 @@ namespace {
 using std::string;
 using std::vector;
 
-const api_limits LIMITS = {nullptr, 1000, -1, true};
+const api_limits LIMITS = {nullptr, 1000, -1, true, nullptr};
 
 string body_of(api_kind kind, const string &members) {
     const string input = kind == API_CHAT ? R"("messages":[{"role":"user","content":"Hi"}])" : R"("prompt":"Hi")";
     return "{" + input + (members.empty() ? "" : "," + members) + "}";
+}
+
+// A template's description, with the text that tells how calls are written.
+wtl_chat_info template_with(const char *source, bool takes_tools) {
+    wtl_chat_info info{};
+    info.name = "some.jinja";
+    info.source = source;
+    info.takes_tools = takes_tools;
+    return info;
 }
 
 // A parsed request that frees itself.
@@ -38,7 +48,7 @@ TEST(ApiRequest, Defaults) {
     EXPECT_EQ(p.r.n, 1);
     EXPECT_EQ(p.r.n_top_logprobs, -1);
     EXPECT_EQ(p.r.n_stops, 0u);
-    EXPECT_FALSE(p.r.stream || p.r.json || p.r.ignore_eos || p.r.include_usage);
+    EXPECT_FALSE(p.r.stream || p.r.rule.schema || p.r.ignore_eos || p.r.include_usage);
     const wtl_sampler_options s = api_request_sampling(&p.r);
     EXPECT_FLOAT_EQ(s.temperature, 0.8f);
     EXPECT_EQ(s.top_k, 40);
@@ -91,13 +101,16 @@ TEST(ApiRequest, GoodValues) {
         {API_CHAT, R"("logit_bias":[[15,false],[7,1]])", [](auto &r) { return r.n_bias == 2 && std::isinf(r.bias[0].bias) && r.bias[1].bias == 1; }},
         {API_CHAT, R"("logit_bias":{})", [](auto &r) { return r.n_bias == 0; }},
         {API_CHAT, R"("ignore_eos":true)", [](auto &r) { return r.ignore_eos; }},
-        {API_CHAT, R"("response_format":{"type":"text"})", [](auto &r) { return !r.json; }},
-        {API_CHAT, R"("response_format":{"type":"json_object"})", [](auto &r) { return r.json; }},
+        {API_CHAT, R"("response_format":{"type":"text"})", [](auto &r) { return !r.rule.schema; }},
+        {API_CHAT, R"("n":2,"response_format":{"type":"json_object"})", [](auto &r) { return r.rule.schema != nullptr; }},
+        {API_CHAT, R"("response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object"}}})", [](auto &r) { return r.rule.schema != nullptr; }},
+        {API_CHAT, R"("response_format":{"type":"json_object","schema":{"type":"array"}})", [](auto &r) { return r.rule.schema != nullptr; }},
+        {API_COMPLETION, R"("json_schema":{"type":"integer"})", [](auto &r) { return r.rule.schema != nullptr; }},
         {API_CHAT, R"("user":"anna","conversation":"c1")", [](auto &r) { return string(r.user) == "anna" && string(r.conversation) == "c1"; }},
         {API_CHAT, R"("conversation":{"id":"c2"})", [](auto &r) { return string(r.conversation) == "c2"; }},
         {API_CHAT, R"("metadata":{"conversation_id":"c3"})", [](auto &r) { return string(r.conversation) == "c3"; }},
         {API_CHAT, R"("max_joules":2.5)", [](auto &r) { return r.max_joules == 2.5; }},
-        {API_CHAT, R"("tools":[{}],"tool_choice":"auto","chat_template_kwargs":{"enable_thinking":false})",
+        {API_CHAT, R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"auto","chat_template_kwargs":{"enable_thinking":false})",
          [](auto &r) { return json_object_size(r.variables) == 3 && json_is_false(json_object_get(r.variables, "enable_thinking")); }},
         {API_CHAT, R"("best_of":1)", [](auto &r) { return r.n == 1; }},
         {API_COMPLETIONS, R"("suffix":"")", [](auto &r) { return r.n == 1; }},
@@ -166,9 +179,15 @@ TEST(ApiRequest, BadValuesNameTheParameter) {
         {API_CHAT, R"("response_format":"json")", "response_format"},
         {API_CHAT, R"("response_format":{})", "response_format.type"},
         {API_CHAT, R"("response_format":{"type":"xml"})", "response_format.type"},
-        {API_CHAT, R"("n":2,"response_format":{"type":"json_object"})", "n"},
+        {API_CHAT, R"("response_format":{"type":"json_schema"})", "response_format.json_schema"},
+        {API_CHAT, R"("response_format":{"type":"json_schema","json_schema":{"name":"x"}})", "response_format.json_schema.schema"},
+        {API_CHAT, R"("response_format":{"type":"json_schema","json_schema":{"schema":{"properties":{"a":{"uniqueItems":true}}}}})",
+         "response_format.json_schema.schema.properties.a.uniqueItems"},
+        {API_CHAT, R"("response_format":{"type":"json_object","schema":{"type":"x"}})", "response_format.schema.type"},
+        {API_CHAT, R"("response_format":{"type":"json_object"},"json_schema":{})", "json_schema"},
         {API_CHAT, R"("grammar":"root ::= a")", "grammar"},
-        {API_COMPLETION, R"("json_schema":{})", "json_schema"},
+        {API_COMPLETION, R"("json_schema":"{}")", "json_schema"},
+        {API_COMPLETION, R"("json_schema":{"not":{}})", "json_schema.not"},
         {API_CHAT, R"("user":5)", "user"},
         {API_CHAT, R"("conversation":5)", "conversation"},
         {API_CHAT, R"("conversation":{"id":[]})", "id"},
@@ -177,6 +196,15 @@ TEST(ApiRequest, BadValuesNameTheParameter) {
         {API_CHAT, R"("max_joules":-1)", "max_joules"},
         {API_CHAT, R"("max_joules":"1 J")", "max_joules"},
         {API_CHAT, R"("tools":{})", "tools"},
+        {API_CHAT, R"("tools":[{}])", "tools[0].type"},
+        {API_CHAT, R"("tools":[{"type":"function"}])", "tools[0].function"},
+        {API_CHAT, R"("tools":[{"type":"function","function":{}}])", "tools[0].function.name"},
+        {API_CHAT, R"("tools":[{"type":"function","function":{"name":""}}])", "tools[0].function.name"},
+        {API_CHAT, R"("tools":[{"type":"function","function":{"name":"f","parameters":[]}}])", "tools[0].function.parameters"},
+        {API_CHAT, R"("tool_choice":"required")", "tool_choice"},
+        {API_CHAT, R"("tool_choice":"always")", "tool_choice"},
+        {API_CHAT, R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"g"}})", "tool_choice.function.name"},
+        {API_CHAT, R"("parallel_tool_calls":1)", "parallel_tool_calls"},
         {API_CHAT, R"("chat_template_kwargs":[])", "chat_template_kwargs"},
     };
     for (const Bad &c : cases) {
@@ -194,6 +222,43 @@ TEST(ApiRequest, BadValuesNameTheParameter) {
         const string last = string(c.param).substr(string(c.param).rfind('.') + 1);
         EXPECT_NE(string(p.e.message).find(last), string::npos) << p.e.message;
         json_decref(error);
+    }
+}
+
+TEST(ApiRequest, ToolsAsTheTemplateTakesThem) {
+    const string tools = R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"$ref":"#/$defs/x"}},"$defs":{"x":{"type":"integer"}}}}}])";
+    const string odd = R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"array","uniqueItems":true}}}])", must = R"(,"tool_choice":"required")";
+    const wtl_chat_info none = template_with("chatml", false), tags = template_with("{{tools}}<tool_call>", true), list = template_with("{{tools}}[TOOL_CALLS]", true),
+                        bare = template_with("{{tools}}", true);
+    const struct {
+        const wtl_chat_info *chat;
+        string members;
+        reply_syntax syntax;
+        bool ruled;
+        const char *param; // "": it is good
+    } cases[] = {
+        {&none, tools, CALLS_NONE, false, "tools"},
+        {&none, tools + R"(,"tool_choice":"none")", CALLS_NONE, false, ""},
+        {&none, R"("tools":[])", CALLS_NONE, false, ""},
+        {&tags, tools, CALLS_TAGS, true, ""},
+        {&tags, tools + must, CALLS_TAGS, true, ""},
+        {&tags, tools + R"(,"tool_choice":"none")", CALLS_NONE, false, ""},
+        {&tags, odd, CALLS_TAGS, false, ""},
+        {&tags, odd + must, CALLS_TAGS, false, "tools[0].function.parameters.uniqueItems"},
+        {&tags, tools + R"(,"response_format":{"type":"json_object"})", CALLS_NONE, false, "tools"},
+        {&list, tools + must, CALLS_LIST, true, ""},
+        {&bare, tools, CALLS_BARE, false, ""},
+        {&bare, tools + must, CALLS_BARE, true, ""},
+    };
+    for (const auto &c : cases) {
+        api_limits limits = LIMITS;
+        limits.chat = c.chat;
+        Parsed p(API_CHAT, body_of(API_CHAT, c.members), limits);
+        EXPECT_EQ(p.ok, !*c.param) << c.members << ": " << p.e.message;
+        EXPECT_STREQ(p.e.param, c.param) << c.members;
+        if (!p.ok) continue;
+        EXPECT_EQ(p.r.syntax, c.syntax) << c.members;
+        EXPECT_EQ(p.r.rule.schema != nullptr, c.ruled) << c.members;
     }
 }
 

@@ -232,11 +232,11 @@ TEST(BatchReplies, OnlyAllowedTokensAreTakenAndNoneIsAnError) {
     std::mt19937 rng(4);
     Ask digits(random_tokens(rng, 9), 12), nothing(random_tokens(rng, 9), 12);
     digits.request.sampling.temperature = 1;
-    digits.request.allows = [](void *user, int32_t token) {
+    digits.request.allows = [](void *user, int32_t, int32_t token) {
         const size_t n = static_cast<Ask *>(user)->replies[0].tokens.size();
         return n % 2 ? token == ',' : token >= '0' && token <= '9';
     };
-    nothing.request.allows = [](void *user, int32_t) { return static_cast<Ask *>(user)->replies[0].tokens.size() < 2; };
+    nothing.request.allows = [](void *user, int32_t, int32_t) { return static_cast<Ask *>(user)->replies[0].tokens.size() < 2; };
     b.submit(digits);
     b.submit(nothing);
     b.drain();

@@ -35,6 +35,8 @@ static void answer_free(answer *a) {
     if (!a) return;
     for (size_t i = 0; a->choices && i < a->n_choices; i++) {
         reply_text_free(&a->choices[i].text);
+        reply_guard_free(&a->choices[i].guard);
+        reply_calls_free(&a->choices[i].calls);
         free(a->choices[i].tokens);
         free(a->choices[i].tops);
     }
@@ -71,44 +73,56 @@ static void keep_token(answer *a, answer_choice *c, const wtl_batch_token *t) {
     c->tokens[c->n_tokens - 1].n_top = (uint32_t)(c->n_tops - c->tokens[c->n_tokens - 1].top);
 }
 
-// Bytes of a token that are text. Think tags are that even where the model has them as control tokens.
+// Bytes of a token that are text. Think tags and the markers of tool calls are that even where the model has them as control tokens.
 static const char *text_of(const answer *a, const answer_choice *c, int32_t id, size_t *len) {
     const char *bytes = wtl_token_bytes(a->vocab, id, false, len);
-    if (*len || !a->has_tags) return bytes;
+    if (*len || (!a->has_tags && !a->request.syntax)) return bytes;
     size_t n;
     const char *special = wtl_token_bytes(a->vocab, id, true, &n);
-    const char *tags[] = {c->text.think_open, c->text.think_close};
+    const char *tags[] = {a->has_tags ? c->text.think_open : "", a->has_tags ? c->text.think_close : "", reply_calls_open(a->request.syntax), reply_calls_close(a->request.syntax)};
     for (size_t i = 0; i < CLI_COUNT(tags); i++)
-        if (n == strlen(tags[i]) && memcmp(special, tags[i], n) == 0) return *len = n, special;
+        if (n > 0 && n == strlen(tags[i]) && memcmp(special, tags[i], n) == 0) return *len = n, special;
     return bytes;
 }
 
+static void feed_calls(answer_choice *c) {
+    if (!c->calls.syntax) return;
+    reply_calls_push(&c->calls, c->text.content.bytes + c->n_fed, c->text.content.len - c->n_fed);
+    c->n_fed = c->text.content.len;
+    c->failed |= c->calls.failed;
+}
+
 // Adds a token to its choice. The choice's end as far as the text decides it.
-static wtl_finish take_token(answer *a, answer_part *p, answer_choice *c, const wtl_batch_token *t) {
+static wtl_finish take_token(answer *a, answer_choice *c, const wtl_batch_token *t) {
     size_t len;
     const char *bytes = text_of(a, c, t->token, &len);
     keep_token(a, c, t);
     reply_text_push(&c->text, bytes, len);
+    feed_calls(c);
     c->n_reasoning_tok += c->text.thinking;
     c->failed |= reply_text_failed(&c->text);
     if (c->text.stopped) return WTL_FINISH_STOP;
-    if (!a->request.json || t->finish) return WTL_FINISH_NONE;
-    json_guard_push(&p->guard, bytes, len); // it was allowed
-    return json_guard_complete(&p->guard) ? WTL_FINISH_END : WTL_FINISH_NONE;
+    if (!a->request.rule.schema || t->finish) return WTL_FINISH_NONE;
+    reply_guard_push(&c->guard, bytes, len); // it was allowed
+    return reply_guard_complete(&c->guard) ? WTL_FINISH_END : WTL_FINISH_NONE;
 }
 
-static bool allows(void *user, int32_t token) {
+static bool allows(void *user, int32_t choice, int32_t token) {
     const answer_part *p = user;
+    const answer *a = p->owner;
+    answer_choice *c = &a->choices[p->index * (size_t)a->request.n + (size_t)choice];
+    if (wtl_token_is_end(a->vocab, token)) return !a->request.ignore_eos && reply_guard_may_end(&c->guard);
     size_t len;
-    const char *bytes = wtl_token_bytes(p->owner->vocab, token, false, &len);
-    json_guard guard = p->guard;
-    return len > 0 && !wtl_token_is_end(p->owner->vocab, token) && json_guard_push(&guard, bytes, len);
+    const char *bytes = text_of(a, c, token, &len);
+    return len > 0 && reply_guard_allows(&c->guard, bytes, len);
 }
 
 // Nothing of a stop string is reported, nor its tokens.
 static void end_text(answer_choice *c) {
     reply_text_finish(&c->text);
-    c->failed |= reply_text_failed(&c->text);
+    feed_calls(c);
+    if (c->calls.syntax) reply_calls_finish(&c->calls);
+    c->failed |= reply_text_failed(&c->text) | c->calls.failed;
     while (c->n_tokens > c->tokens_sent && c->text.stopped && c->tokens[c->n_tokens - 1].at_byte >= c->text.text_len) c->n_tokens--;
 }
 
@@ -232,7 +246,7 @@ static bool on_token(void *user, const wtl_batch_token *t) {
     wtl_finish finish = t->finish;
     if (t->token >= 0) a->n_decoded++;
     if (t->token >= 0 && finish != WTL_FINISH_END) {
-        const wtl_finish own = take_token(a, p, c, t);
+        const wtl_finish own = take_token(a, c, t);
         if (own) finish = own;
     }
     note_trouble(a, c, t);
@@ -258,9 +272,11 @@ static void make_id(answer *a) {
     a->id[n] = '\0';
 }
 
-static void begin_choices(answer *a) {
+// False: out of memory.
+static bool begin_choices(answer *a) {
     const wtl_chat_info chat = a->request.kind == API_CHAT ? wtl_chat_describe(live(a)->s->chat) : (wtl_chat_info){0};
     a->has_tags = chat.think_open && chat.think_close;
+    if (a->prompts.thinks) a->request.rule.reasoning = chat.think_close;
     if (chat.stop && *chat.stop) a->request.stops[a->request.n_stops++] = chat.stop; // there is room for one more
     for (size_t i = 0; i < a->n_choices; i++) {
         answer_choice *c = &a->choices[i];
@@ -268,9 +284,12 @@ static void begin_choices(answer *a) {
         c->text = (reply_text){.stops = a->request.stops, .n_stops = a->request.n_stops, .think_open = chat.think_open, .think_close = chat.think_close,
                                .thinks = a->prompts.thinks};
         reply_text_begin(&c->text);
+        c->calls = (reply_calls){.syntax = a->request.syntax, .names = a->request.tool_names};
         for (size_t k = 0; echo && k < echo->len; k++) c->offset_chars += ((unsigned char)echo->bytes[k] & 0xc0) != 0x80;
         if (echo) text_put(&c->text.content, echo->bytes, echo->len);
+        if (a->request.rule.schema && !reply_guard_begin(&c->guard, &a->request.rule)) return false;
     }
+    return true;
 }
 
 static answer *answer_new(server *s, http_call *call, api_request *request, api_prompts *prompts) {
@@ -295,11 +314,11 @@ static answer *answer_new(server *s, http_call *call, api_request *request, api_
     for (size_t i = 0; i < a->n_parts; i++) {
         answer_part *p = &a->parts[i];
         *p = (answer_part){.owner = a, .index = i, .n_prompt_tok = (int32_t)a->prompts.tokens[i].n, .n_open = (size_t)a->request.n};
-        json_guard_begin(&p->guard);
     }
     make_id(a);
-    begin_choices(a);
-    return a;
+    if (begin_choices(a)) return a;
+    answer_free(a);
+    return NULL;
 }
 
 static void refuse(answer *a, wtl_status status, const wtl_error *err) {
@@ -327,7 +346,7 @@ static bool submit(answer *a, answer_part *p) {
     const wtl_batch_request request = {.tokens = a->prompts.tokens[p->index].ids, .n_tokens = a->prompts.tokens[p->index].n, .sampling = api_request_sampling(r),
                                        .max_tokens = (int32_t)r->max_tokens, .n_choices = (int32_t)r->n, .n_top_logprobs = (int32_t)r->n_top_logprobs,
                                        .ignore_eos = r->ignore_eos, .user_key = r->user ? r->user : http_peer(live(a)->call), .max_uj = r->max_joules * UJ_PER_JOULE,
-                                       .arrived_ns = http_arrived_ns(live(a)->call), .allows = r->json ? allows : NULL, .on_token = on_token, .user = p};
+                                       .arrived_ns = http_arrived_ns(live(a)->call), .allows = r->rule.schema ? allows : NULL, .on_token = on_token, .user = p};
     wtl_error err = {0};
     atomic_fetch_add(&live(a)->refs, 1);
     const wtl_status status = wtl_batch_submit(live(a)->s->batch, &request, &p->request, &err);

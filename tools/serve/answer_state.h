@@ -6,7 +6,6 @@
 
 #include "runtime/batch.h"
 #include "tools/serve/api_request.h"
-#include "tools/serve/json_guard.h"
 #include "tools/serve/reply_text.h"
 
 typedef struct answer_token { // one token of the text
@@ -19,6 +18,10 @@ typedef struct answer_token { // one token of the text
 
 typedef struct answer_choice {
     reply_text text;
+    reply_guard guard; // with a rule
+    reply_calls calls; // with tools: what of text.content is a call
+    size_t n_fed;      // bytes of text.content that went there
+    size_t calls_sent;
     size_t content_sent, reasoning_sent, tokens_sent; // streamed so far
     answer_token *tokens; // [n_tokens]: kept with logprobs or return_tokens
     size_t n_tokens, cap_tokens;
@@ -37,7 +40,6 @@ typedef struct answer_part { // one prompt: one request of the batch
     int32_t n_prompt_tok;
     uint64_t request; // of the batch; 0: not submitted
     size_t n_open;    // choices that go on
-    json_guard guard;
     wtl_batch_facts facts;    // when it has ended
     wtl_energy_report report; // when it has settled
 } answer_part;
@@ -66,10 +68,13 @@ int64_t answer_prompt_tok(const answer *a);
 wtl_batch_facts answer_facts(const answer *a);
 void answer_report(const answer *a, wtl_energy_report *out);
 const char *answer_finish_name(wtl_finish finish); // "end", "stop", "length", "context", "energy", "aborted", "error"
-const char *answer_finish_reason(wtl_finish finish); // OpenAI's: "stop" or "length"
+const char *answer_finish_reason(const answer_choice *c); // OpenAI's: "stop", "length", "tool_calls"
 // Counts and joules. energy: the energy object, borrowed. NULL: out of memory.
 json_t *answer_usage(const answer *a, json_t *energy);
 json_t *answer_timings(const answer *a);
+
+// The text beside tool calls.
+const text_buffer *answer_content(const answer_choice *c);
 
 // ---- answer_text.c: appends to a->out ----------------------------------------------------------------------------------------
 void answer_put_role(answer *a, size_t choice);   // chat: the first delta

@@ -104,21 +104,51 @@ static void put_text(answer *a, size_t i, const char *field, const char *text, s
     if (with_tokens) c->tokens_sent = c->n_tokens;
 }
 
+const text_buffer *answer_content(const answer_choice *c) { return c->calls.syntax ? &c->calls.content : &c->text.content; }
+
+// {"id", "type", "function": {"name", "arguments"}}; in a stream with its index in front.
+static void put_call(answer *a, const reply_call *call) {
+    put_key(a, "id", call->id);
+    text_puts(&a->out, ",\"type\":\"function\",\"function\":{");
+    put_key(a, "name", call->name);
+    text_puts(&a->out, ",");
+    put_key(a, "arguments", call->arguments);
+    text_puts(&a->out, "}}");
+}
+
+// A call is sent in one piece, when it is whole.
+static void put_new_calls(answer *a, size_t i) {
+    answer_choice *c = &a->choices[i];
+    for (; c->calls_sent < c->calls.n_calls && !c->failed; c->calls_sent++) {
+        begin_event(a);
+        text_printf(&a->out, "{\"index\":%zu,\"delta\":{\"tool_calls\":[{\"index\":%zu,", i, c->calls_sent);
+        put_call(a, &c->calls.calls[c->calls_sent]);
+        text_puts(&a->out, "]},\"logprobs\":null,\"finish_reason\":null}]");
+        put_running_usage(a);
+        end_event(a);
+    }
+}
+
 void answer_put_new_text(answer *a, size_t i) {
     answer_choice *c = &a->choices[i];
     const char *field = a->request.kind == API_CHAT ? "content" : "text";
-    const size_t n_reasoning = c->text.reasoning.len - c->reasoning_sent, n_content = c->text.content.len - c->content_sent;
-    if (n_reasoning + n_content == 0) return;
+    const text_buffer *content = answer_content(c);
+    const size_t n_reasoning = c->text.reasoning.len - c->reasoning_sent, n_content = content->len - c->content_sent;
+    if (n_reasoning + n_content == 0) {
+        put_new_calls(a, i);
+        return;
+    }
     answer_put_role(a, i);
     if (n_reasoning) put_text(a, i, "reasoning_content", c->text.reasoning.bytes + c->reasoning_sent, n_reasoning, n_content == 0);
-    if (n_content) put_text(a, i, field, c->text.content.bytes + c->content_sent, n_content, true);
+    if (n_content) put_text(a, i, field, content->bytes + c->content_sent, n_content, true);
     c->reasoning_sent += n_reasoning;
     c->content_sent += n_content;
+    put_new_calls(a, i);
 }
 
 // finish_reason and what we know beside it, behind the text of a choice.
 static void put_end(answer *a, const answer_choice *c) {
-    text_printf(&a->out, ",\"finish_reason\":\"%s\",\"stop_reason\":\"%s\"}", answer_finish_reason(c->finish), answer_finish_name(c->finish));
+    text_printf(&a->out, ",\"finish_reason\":\"%s\",\"stop_reason\":\"%s\"}", answer_finish_reason(c), answer_finish_name(c->finish));
 }
 
 static const char *native_stop_type(wtl_finish finish) {
@@ -201,13 +231,19 @@ void answer_put_done(answer *a) {
 
 // ---- In one piece ------------------------------------------------------------------------------------------------------------------
 static void put_message(answer *a, const answer_choice *c) {
+    const text_buffer *content = answer_content(c);
     text_puts(&a->out, "\"message\":{\"role\":\"assistant\",\"content\":");
-    text_put_string(&a->out, c->text.content.bytes, c->text.content.len);
+    if (c->calls.n_calls && content->len == 0) text_puts(&a->out, "null");
+    else text_put_string(&a->out, content->bytes, content->len);
     if (c->text.reasoning.len) {
         text_puts(&a->out, ",\"reasoning_content\":");
         text_put_string(&a->out, c->text.reasoning.bytes, c->text.reasoning.len);
     }
-    text_puts(&a->out, "}");
+    for (size_t i = 0; i < c->calls.n_calls; i++) {
+        text_puts(&a->out, i ? ",{" : ",\"tool_calls\":[{");
+        put_call(a, &c->calls.calls[i]);
+    }
+    text_puts(&a->out, c->calls.n_calls ? "]}" : "}");
 }
 
 void answer_put_body(answer *a, const json_t *extra) {

@@ -83,7 +83,10 @@ const char *answer_finish_name(wtl_finish finish) {
 }
 
 // Clients know no other words; "stop_reason" beside it has the whole truth.
-const char *answer_finish_reason(wtl_finish finish) { return finish == WTL_FINISH_END || finish == WTL_FINISH_STOP ? "stop" : "length"; }
+const char *answer_finish_reason(const answer_choice *c) {
+    if (c->finish != WTL_FINISH_END && c->finish != WTL_FINISH_STOP) return "length";
+    return c->calls.n_calls ? "tool_calls" : "stop";
+}
 
 // ---- Objects ---------------------------------------------------------------------------------------------------------------------
 static json_t *joules_in(json_t *energy, const char *phase) {

@@ -10,7 +10,7 @@
 typedef struct api_error {
     int status;       // of HTTP; 0: nothing wrong
     char message[640];
-    char param[96];   // the parameter, "" for none: "messages[1].content"
+    char param[256];  // the parameter, "" for none: "messages[1].content"
     const char *type; // static; NULL: by status
     const char *code; // static; NULL: none
     int64_t n_prompt_tok, n_ctx; // both > 0: a prompt that is too long

@@ -70,7 +70,8 @@ static bool text_prompts(const server *s, const api_request *r, api_prompts *out
 // ---- Routes ------------------------------------------------------------------------------------------------------------------------
 static void generate(server *s, http_call *call, api_kind kind) {
     const wtl_vocab *vocab = wtl_engine_vocab(s->engine);
-    const api_limits limits = {.vocab = vocab, .n_vocab = wtl_vocab_describe(vocab).n_vocab, .n_predict = s->options.n_predict,
+    const wtl_chat_info chat = wtl_chat_describe(s->chat);
+    const api_limits limits = {.vocab = vocab, .chat = &chat, .n_vocab = wtl_vocab_describe(vocab).n_vocab, .n_predict = s->options.n_predict,
                                .has_energy = s->desk.meter && tel_meter_n_counting(s->desk.meter) > 0};
     size_t len;
     const char *body = http_body(call, &len);

@@ -13,6 +13,9 @@ bool api_read_text(const json_t *value, const char *name, size_t max_bytes, cons
 
 // What the template sees besides the messages: chat_template_kwargs, tools, tool_choice. *out: a new object.
 bool api_read_variables(const json_t *body, json_t **out, api_error *e);
+bool api_read_format(api_request *r, api_error *e); // response_format, json_schema: api_format.c
+// A schema of the parameter `name`. NULL: *e names the place inside it.
+json_schema *api_compile_schema(const json_t *schema, const char *name, api_error *e);
 bool api_read_bias(api_request *r, const api_limits *limits, api_error *e); // logit_bias: api_bias.c
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "tools/cli.h"
 #include "tools/serve/api_params.h"
+#include "tools/serve/api_tools.h"
 
 typedef enum param_kind { P_BOOL, P_INT, P_REAL, P_TEXT } param_kind;
 
@@ -176,23 +177,8 @@ static bool read_stream_options(api_request *r, api_error *e) {
     return !running || api_read_bool(running, "stream_options.continuous_usage_stats", &r->continuous_usage, e);
 }
 
-static bool read_response_format(api_request *r, api_error *e) {
-    const json_t *format = api_get(r->root, "response_format");
-    if (!format) return true;
-    if (!json_is_object(format)) return api_fail(e, 400, "response_format", "response_format must be an object");
-    const char *type = "";
-    if (!api_read_text(api_get(format, "type"), "response_format.type", 64, &type, e)) return false;
-    if (strcmp(type, "text") == 0) return true;
-    if (strcmp(type, "json_schema") == 0 || api_get(format, "schema"))
-        return api_fail(e, 400, "response_format", "response_format with a JSON schema is not supported; \"json_object\" gives JSON of any form");
-    if (strcmp(type, "json_object") != 0) return api_fail(e, 400, "response_format.type", "response_format.type must be \"text\" or \"json_object\"");
-    r->json = true;
-    if (r->n > 1) return api_fail(e, 400, "n", "n must be 1 with response_format json_object");
-    return true;
-}
-
 static bool refuse_unsupported(const api_request *r, api_error *e) {
-    static const char *const names[] = {"grammar", "json_schema", "suffix"};
+    static const char *const names[] = {"grammar", "suffix"};
     for (size_t i = 0; i < CLI_COUNT(names); i++) {
         const json_t *value = api_get(r->root, names[i]);
         if (value && !(json_is_string(value) && json_string_length(value) == 0)) return api_fail(e, 400, names[i], "%s is not supported", names[i]);
@@ -213,23 +199,23 @@ static bool read_conversation(api_request *r, api_error *e) {
 }
 
 bool api_read_variables(const json_t *body, json_t **out, api_error *e) {
-    static const char *const names[] = {"tools", "tool_choice"};
-    json_t *tools = api_get(body, "tools"), *more = api_get(body, "chat_template_kwargs");
+    json_t *tools = api_get(body, "tools"), *choice = api_get(body, "tool_choice"), *more = api_get(body, "chat_template_kwargs");
     if (tools && !json_is_array(tools)) return api_fail(e, 400, "tools", "tools must be a list");
     if (more && !json_is_object(more)) return api_fail(e, 400, "chat_template_kwargs", "chat_template_kwargs must be an object");
     *out = more ? json_copy(more) : json_object();
     if (!*out) return api_fail(e, 500, NULL, "out of memory");
-    for (size_t i = 0; i < CLI_COUNT(names); i++)
-        if (api_get(body, names[i])) json_object_set(*out, names[i], api_get(body, names[i]));
+    const bool none = json_is_string(choice) && strcmp(json_string_value(choice), "none") == 0;
+    if (json_array_size(tools) && !none) json_object_set(*out, "tools", tools); // templates ask whether there are any
+    if (choice) json_object_set(*out, "tool_choice", choice);
     return true;
 }
 
-static bool read_input(api_request *r, api_error *e) {
+static bool read_input(api_request *r, const api_limits *limits, api_error *e) {
     if (r->kind == API_CHAT) {
         r->messages = api_get(r->root, "messages");
         if (!json_is_array(r->messages)) return api_fail(e, 400, "messages", "messages must be a list of messages");
         if (json_array_size(r->messages) == 0) return api_fail(e, 400, "messages", "messages must not be empty");
-        return api_read_variables(r->root, &r->variables, e);
+        return api_read_variables(r->root, &r->variables, e) && api_read_tools(r, limits->chat, e);
     }
     r->prompt = api_get(r->root, "prompt");
     if (!r->prompt) return api_fail(e, 400, "prompt", "prompt is missing");
@@ -241,7 +227,7 @@ static bool read_input(api_request *r, api_error *e) {
 
 static bool read_all(api_request *r, const api_limits *limits, api_error *e) {
     if (!read_plain(r, e) || !read_length(r, limits, e) || !read_seed(r, e) || !read_stop(r, e) || !read_logprobs(r, e) || !read_stream_options(r, e) ||
-        !read_response_format(r, e) || !refuse_unsupported(r, e) || !read_conversation(r, e) || !read_input(r, e) || !api_read_bias(r, limits, e))
+        !api_read_format(r, e) || !refuse_unsupported(r, e) || !read_conversation(r, e) || !read_input(r, limits, e) || !api_read_bias(r, limits, e))
         return false;
     if (!api_get(r->root, "max_joules")) return true;
     if (r->max_joules <= 0) return api_fail(e, 400, "max_joules", "max_joules must be more than 0");
@@ -259,6 +245,8 @@ bool api_request_parse(api_kind kind, const api_limits *limits, const char *body
 }
 
 void api_request_free(api_request *r) {
+    json_schema_free(r->rule.schema);
+    json_decref(r->tool_names);
     json_decref(r->variables);
     json_decref(r->root);
     free(r->bias);

@@ -9,6 +9,8 @@
 
 #include "runtime/wattle.h"
 #include "tools/serve/api_error.h"
+#include "tools/serve/reply_calls.h"
+#include "tools/serve/reply_guard.h"
 #include "tools/serve/text_buffer.h"
 
 typedef enum api_kind {
@@ -22,6 +24,7 @@ typedef struct api_limits { // what this server has
     int32_t n_vocab;
     int64_t n_predict;      // tokens of a reply when the request does not say; <= 0: no limit
     bool has_energy;        // joules can be counted
+    const struct wtl_chat_info *chat; // the template; NULL: nothing is known of it, and no call is looked for
 } api_limits;
 
 enum { API_STOPS_MAX = 32, API_STOP_BYTES = 1024, API_CHOICES_MAX = 128, API_BIAS_MAX = 65536, API_LABEL_BYTES = 256 };
@@ -33,7 +36,9 @@ typedef struct api_request {
     json_t *variables; // chat, owned: what the template sees besides; NULL: nothing
     json_t *prompt;    // others: text, tokens, or a list
     bool stream, include_usage, continuous_usage, echo, ignore_eos, return_tokens;
-    bool json;         // response_format json_object
+    reply_rule rule;   // what the reply must look like: response_format, json_schema, tools
+    reply_syntax syntax; // of tool calls in it
+    json_t *tool_names; // chat, owned: list of texts
     int64_t max_tokens; // of each choice; 0: no limit
     int64_t n;
     int64_t n_top_logprobs; // -1: none
