@@ -153,6 +153,64 @@ TEST(HttpSlow, AReaderThatStopsIsDroppedAndTheOtherIsNot) {
     EXPECT_EQ(stalled_gone.n_gone, 1);
 }
 
+// So little that a socket's buffers could take all of it.
+TEST(HttpSlow, AReaderThatStopsIsDroppedHoweverLittleWaitsForIt) {
+    leaver gone;
+    server *self = nullptr;
+    server s([&](http_call *call) {
+        http_on_gone(call, leaver::gone, &gone);
+        self->keep(call);
+    }, short_deadlines());
+    self = &s;
+    client c(s.port(), 4096);
+    c.send(get("/"));
+    http_call *call = s.next_kept();
+    http_stream_begin(call, 200, "text/event-stream");
+    const string event = "data: " + string(200, 'x') + "\n\n";
+    for (int i = 0; i < 60; i++) {
+        http_stream_write(call, event.data(), event.size());
+        std::this_thread::sleep_for(std::chrono::milliseconds(1)); // each goes to the socket by itself
+    }
+    EXPECT_TRUE(eventually([&] { return gone.n_gone == 1; }));
+    http_stream_end(call);
+    EXPECT_EQ(http_server_stats(s.http).n_dropped, 1u);
+}
+
+// Others wait for what running answers hold: who takes nothing has less time, who reads has all of it.
+TEST(HttpSlow, AStoppedReaderHasLessTimeWhenOthersWait) {
+    leaver stalled_gone, other_gone;
+    server *self = nullptr;
+    http_options options = short_deadlines();
+    options.stall_ns = 8000 * ms;
+    options.crowded = [](void *) { return true; };
+    server s([&](http_call *call) {
+        http_on_gone(call, leaver::gone, strcmp(http_path(call), "/stalled") == 0 ? &stalled_gone : &other_gone);
+        self->keep(call);
+    }, options);
+    self = &s;
+    client stalled(s.port(), 4096), other(s.port());
+    stalled.send(get("/stalled"));
+    http_call *first = s.next_kept();
+    other.send(get("/other"));
+    http_call *second = s.next_kept();
+    http_stream_begin(first, 200, "text/event-stream");
+    http_stream_begin(second, 200, "text/event-stream");
+    const string block = "data: " + string(1 << 16, 'x') + "\n\n";
+    const uint64_t begin = now_ns();
+    http_stream_write(first, block.data(), block.size());
+    EXPECT_TRUE(eventually([&] {
+        EXPECT_TRUE(http_stream_write(second, "data: 1\n\n", 9));
+        while (other.more(1)) {}
+        return http_is_gone(first);
+    }));
+    EXPECT_LT(now_ns() - begin, 7000 * ms);
+    EXPECT_EQ(stalled_gone.n_gone, 1);
+    EXPECT_EQ(other_gone.n_gone, 0);
+    http_stream_end(first);
+    http_stream_end(second);
+    EXPECT_TRUE(other.until("\r\n0\r\n\r\n"));
+}
+
 TEST(HttpSlow, ASlowReaderOfAWholeAnswerIsServedToTheEnd) {
     string big(12 << 20, 'y'); // takes several times stall_ns at this pace
     server s([&](http_call *call) { reply_text(call, big); }, short_deadlines());

@@ -33,7 +33,8 @@ struct HttpReply {
 // One connection, one request; for streams: read piece by piece, or leave in the middle.
 class HttpClient {
   public:
-    explicit HttpClient(int port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    explicit HttpClient(int port, int receive_bytes = 0) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        if (receive_bytes) setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
         struct sockaddr_in to = {};
         to.sin_family = AF_INET;
         to.sin_port = htons((uint16_t)port);

@@ -130,6 +130,21 @@ TEST(Server, AClientThatLeavesIsBooked) {
     EXPECT_NE(metrics.find("outcome=\"aborted\"} 1\n"), std::string::npos);
 }
 
+// It holds the only place; who waits for that is answered long before so long a reply could end.
+TEST(Server, AStreamThatNobodyReadsMakesRoomForOthers) {
+    TinyModel model(slow_model());
+    ServerRig server(model.path(), slow({"-np", "1"}));
+    HttpClient stopped(server.port(), 4096);
+    stopped.send("POST", "/v1/completions", kLong);
+    while (server.get("/metrics?names=all").body.find("\nllamacpp:requests_processing 1\n") == std::string::npos) usleep(5000);
+    HttpReply r = server.post("/v1/completions", R"({"prompt": "b", "max_tokens": 2, "user": "eve"})");
+    EXPECT_EQ(r.status, 200) << r.body;
+    Json line(server.await({"\"event\": \"answer\"", "aborted"}));
+    EXPECT_GT(line.number("joules"), 0);
+    EXPECT_LT(line.number("decoded"), 8000);
+    EXPECT_EQ(ask_until(server.ledger(), "SELECT outcome FROM requests WHERE user = 'ann'", "aborted"), "aborted");
+}
+
 TEST(Server, SigtermFinishesWhatRunsAndTakesNothingNew) {
     TinyModel model({});
     ServerRig server(model.path(), slow({"--drain", "60"}));

@@ -241,6 +241,26 @@ TEST(Ledger, ManyThreadsAddAtOnce) {
     EXPECT_EQ(cell(path, "SELECT count(*) || ' ' || sum(total_uj) FROM requests"), "800 5600");
 }
 
+// A server that has answered ten thousand times is no larger than one that has answered a thousand times.
+TEST(Ledger, MemoryStaysFlat) {
+    TempDir dir;
+    Book b(dir.path("ledger.db"));
+    int64_t after_first = 0;
+    for (int i = 0; i < 10000; i++) {
+        const string id = "chatcmpl-" + std::to_string(i * 7919 % 10000);
+        ledger_request r = request_of(joules_of(7, 1));
+        r.id = id.c_str();
+        EXPECT_TRUE(ledger_add_request(b.book, &r));
+        if (i % 100 == 99) {
+            ASSERT_TRUE(ledger_flush(b.book, 20000));
+        }
+        if (i == 999) after_first = sqlite3_memory_used();
+    }
+    EXPECT_LT(sqlite3_memory_used() - after_first, 256 << 10);
+    EXPECT_TRUE(b.close()) << b.err;
+    EXPECT_EQ(cell(dir.path("ledger.db"), "SELECT count(*) FROM requests"), "10000");
+}
+
 TEST(Ledger, CostOfAnEntry) {
     TempDir dir;
     Book b(dir.path("ledger.db"));

@@ -27,13 +27,27 @@ static json_t *piece_json(const wtl_vocab *vocab, int32_t id) {
     return list;
 }
 
-static json_t *tokens_json(const wtl_vocab *vocab, const api_tokens *tokens, bool with_pieces) {
-    json_t *list = json_array();
+// Written directly: a tree of a hundred thousand tokens is many times the size of its text.
+static void put_tokens(text_buffer *b, const wtl_vocab *vocab, const api_tokens *tokens, bool with_pieces) {
+    text_puts(b, "{\"tokens\":[");
     for (size_t i = 0; i < tokens->n; i++) {
-        json_t *id = json_integer(tokens->ids[i]);
-        json_array_append_new(list, with_pieces ? json_pack("{s:o, s:o}", "id", id, "piece", piece_json(vocab, tokens->ids[i])) : id);
+        text_printf(b, with_pieces ? "%s{\"id\":%d" : "%s%d", i ? "," : "", tokens->ids[i]);
+        if (!with_pieces) continue;
+        json_t *piece = piece_json(vocab, tokens->ids[i]);
+        text_puts(b, ",\"piece\":");
+        text_put_json(b, piece);
+        text_puts(b, "}");
+        json_decref(piece);
     }
-    return list;
+    text_puts(b, "]}");
+}
+
+static void reply_tokens(http_call *call, const wtl_vocab *vocab, const api_tokens *tokens, bool with_pieces) {
+    text_buffer text = {0};
+    put_tokens(&text, vocab, tokens, with_pieces);
+    if (text.failed) server_reply_json(call, 500, NULL);
+    else http_reply(call, 200, "application/json; charset=utf-8", text.bytes, text.len);
+    text_free(&text);
 }
 
 static bool read_flag(const json_t *body, const char *name, bool *out, api_error *e) {
@@ -53,7 +67,7 @@ void route_tokenize(server *s, http_call *call) {
     if (ok && json_string_length(content) > TEXT_LIMIT_BYTES) ok = api_fail(&e, 400, "content", "content is too long: %zu bytes, at most %d", json_string_length(content), TEXT_LIMIT_BYTES);
     const unsigned flags = (add_special ? WTL_ADD_SPECIAL : 0) | (parse_special ? WTL_PARSE_SPECIAL : 0);
     if (ok && content) ok = api_tokenize(vocab, json_string_value(content), json_string_length(content), flags, &tokens, &e);
-    if (ok) server_reply_json(call, 200, json_pack("{s:o}", "tokens", tokens_json(vocab, &tokens, with_pieces)));
+    if (ok) reply_tokens(call, vocab, &tokens, with_pieces);
     else api_error_send(call, &e);
     api_tokens_free(&tokens);
     json_decref(body);

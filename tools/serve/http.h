@@ -5,7 +5,7 @@
 // path, bodies over the limit (413, before they are sent), slow headers and bodies (408 or a closed connection), too many connections.
 //
 // The handler runs on the HTTP thread and must not block: it answers at once, or keeps the http_call and answers later from any thread.
-// A reader that stops reading is dropped after stall_ns and costs nobody else anything: writes never wait.
+// A reader that stops reading is dropped after stall_ns, sooner when others wait for what it holds, and writes never wait for it.
 // A client that shuts down its sending side before its answer is complete has left; a complete answer is still delivered to it.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_TOOLS_SERVE_HTTP_H
@@ -30,11 +30,12 @@ typedef struct http_options {
     size_t max_body_bytes;    // 0: 8 MiB; a longer one is 413, before it is sent when it says its length
     uint64_t head_ns, body_ns; // deadlines for the whole head and the whole body since the connection's (request's) first byte; 0: 10 s, 30 s
     uint64_t idle_ns;         // kept-alive connections without a request; 0: 60 s
-    uint64_t stall_ns;        // a reader that takes nothing while bytes wait; 0: 10 s
+    uint64_t stall_ns;        // a reader that takes nothing while bytes wait, in the call or in its socket; 0: 10 s
     size_t max_pending_bytes; // of one answer that its reader has not taken: beyond this it is dropped; 0: 8 MiB
     uint64_t ping_ns;         // event streams: a comment line after so much silence; 0: 5 s
     void (*handle)(void *user, http_call *call); // every request, except OPTIONS (CORS preflight), which is answered here
     void (*too_many)(void *user);                // may be NULL: a connection was refused for a limit
+    bool (*crowded)(void *user);                 // may be NULL: others wait for what event streams hold; their readers have a quarter of stall_ns then
     // The body of an error that is answered here; returns malloc'ed JSON. NULL: a plain one.
     char *(*error_body)(void *user, int status, const char *message);
     void *user;

@@ -16,6 +16,10 @@
 enum { LINGER_NS = 1000000000 };
 // A client that stops sending in the middle of its request: how long what has come may still be read, and its refusal written.
 enum { LEFT_NS = 200000000 };
+// What the kernel takes for a reader beyond what is on its way: the rest waits in the call, where it is counted.
+enum { UNSENT_BYTES = 16 << 10 };
+// Of stall_ns: how often a connection with an answer is looked at, and what a reader has while others wait for what its answer holds.
+enum { LOOKS = 8, CROWDED_PART = 4 };
 
 static void check_at(http_conn *conn, uint64_t when) {
     conn->check_ns = when;
@@ -52,7 +56,8 @@ static void add_common_headers(http_conn *conn, struct MHD_Response *response, b
 static void wait_for_reader(http_conn *conn) {
     conn->state = CONN_CALL;
     conn->call->taken_ns = http_now_ns();
-    check_at(conn, conn->call->taken_ns + conn->server->options.stall_ns);
+    conn->stuck_ns = 0;
+    check_at(conn, conn->call->taken_ns + conn->server->options.stall_ns / LOOKS);
 }
 
 static enum MHD_Result refuse(http_conn *conn, int status, const char *message) {
@@ -136,7 +141,8 @@ static enum MHD_Result queue_answer(http_conn *conn) {
     for (size_t i = 0; i < call->answer.n; i++) MHD_add_response_header(response, call->answer.at[i].name, call->answer.at[i].value);
     add_common_headers(conn, response, false);
     call->queued = true;
-    uint64_t soon = conn->server->options.stall_ns < conn->server->options.ping_ns ? conn->server->options.stall_ns : conn->server->options.ping_ns;
+    conn->stuck_ns = 0;
+    uint64_t look_ns = conn->server->options.stall_ns / LOOKS, soon = look_ns < conn->server->options.ping_ns ? look_ns : conn->server->options.ping_ns;
     check_at(conn, http_now_ns() + soon);
     enum MHD_Result done = MHD_queue_response(conn->mhd, (unsigned)call->status, response);
     MHD_destroy_response(response);
@@ -162,14 +168,14 @@ void http_conn_wake(http_call *call, uint64_t now) {
     if (!conn || conn->state == CONN_CLOSING) return;
     pthread_mutex_lock(&call->server->lock);
     bool overflow = call->overflow;
-    uint64_t stalled_ns = call->out_len > call->out_head ? call->waiting_ns + call->server->options.stall_ns : UINT64_MAX;
+    uint64_t look_ns = call->out_len > call->out_head ? call->waiting_ns + call->server->options.stall_ns / LOOKS : UINT64_MAX;
     pthread_mutex_unlock(&call->server->lock);
     if (overflow) {
         conn->server->n_dropped++;
         http_conn_drop(conn);
         return;
     }
-    if (stalled_ns < conn->check_ns) check_at(conn, stalled_ns > now ? stalled_ns : now);
+    if (look_ns < conn->check_ns) check_at(conn, look_ns > now ? look_ns : now);
     if (!call->suspended) return;
     call->suspended = false;
     MHD_resume_connection(conn->mhd);
@@ -309,16 +315,24 @@ void http_conn_event(http_conn *conn, uint32_t events, uint64_t now) {
     }
 }
 
-// True: the peer has acknowledged bytes since the last look.
-static bool reader_moves(http_conn *conn) {
+// Looks at the socket. True: the peer has acknowledged bytes since the last look. *unsent: bytes wait in the kernel for its reader.
+static bool reader_moves(http_conn *conn, bool *unsent) {
     struct tcp_info info;
     socklen_t len = sizeof info;
     memset(&info, 0, sizeof info);
+    *unsent = false;
     if (getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0) return false;
+    *unsent = info.tcpi_notsent_bytes > 0;
     uint64_t acked = info.tcpi_bytes_acked;
     bool moves = acked != conn->acked;
     conn->acked = acked;
     return moves;
+}
+
+// How long a reader may take nothing: less while others wait for what its answer holds.
+static uint64_t patience_ns(const http_server *server, bool runs) {
+    const http_options *o = &server->options;
+    return runs && o->crowded && o->crowded(o->user) ? o->stall_ns / CROWDED_PART : o->stall_ns;
 }
 
 static void check_call(http_conn *conn, uint64_t now) {
@@ -327,23 +341,22 @@ static void check_call(http_conn *conn, uint64_t now) {
     pthread_mutex_lock(&conn->server->lock);
     bool waiting = call->out_len > call->out_head || call->ended || !call->handed;
     uint64_t since = call->waiting_ns > call->taken_ns ? call->waiting_ns : call->taken_ns, next = UINT64_MAX;
-    bool ping = call->event_stream && !call->ended && call->between_events && call->out_len == call->out_head && !call->gone;
+    bool runs = call->event_stream && !call->ended;
+    bool ping = runs && call->between_events && call->out_len == call->out_head && !call->gone;
     bool ping_now = ping && now >= call->written_ns + o->ping_ns;
     if (ping) next = ping_now ? now + o->ping_ns : call->written_ns + o->ping_ns;
-    else if (call->event_stream && !call->ended) next = now + o->ping_ns;
+    else if (runs) next = now + o->ping_ns;
     pthread_mutex_unlock(&conn->server->lock);
     if (ping_now) http_stream_write(call, ":\n\n", 3);
-    if (waiting && now >= since + o->stall_ns) {
-        if (!reader_moves(conn)) {
-            conn->server->n_dropped++;
-            http_conn_drop(conn);
-            return;
-        }
-        pthread_mutex_lock(&conn->server->lock);
-        call->taken_ns = since = now;
-        pthread_mutex_unlock(&conn->server->lock);
+    bool unsent = false, moves = reader_moves(conn, &unsent);
+    if (moves || !(waiting || unsent)) conn->stuck_ns = 0;
+    else if (!conn->stuck_ns) conn->stuck_ns = waiting && !unsent ? since : now;
+    if (conn->stuck_ns && now >= conn->stuck_ns + o->stall_ns / CROWDED_PART && now >= conn->stuck_ns + patience_ns(conn->server, runs)) {
+        conn->server->n_dropped++;
+        http_conn_drop(conn);
+        return;
     }
-    if (waiting && since + o->stall_ns < next) next = since + o->stall_ns;
+    if ((waiting || unsent || runs) && now + o->stall_ns / LOOKS < next) next = now + o->stall_ns / LOOKS;
     check_at(conn, next);
 }
 
@@ -402,9 +415,10 @@ static http_conn *conn_new(http_server *server, struct MHD_Connection *mhd) {
         free(conn);
         return NULL;
     }
-    int on = 1;
+    int on = 1, unsent = UNSENT_BYTES;
     unsigned stall_ms = (unsigned)(server->options.stall_ns / 1000000 + 1000);
     setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(conn->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
     setsockopt(conn->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &stall_ms, sizeof stall_ms); // a peer that has vanished without a word
     info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     const struct sockaddr *address = info ? info->client_addr : NULL;

@@ -42,6 +42,7 @@ typedef struct http_conn {
     uint64_t check_ns;      // when to look at it again; UINT64_MAX: never
     uint64_t first_byte_ns; // of the present request; 0: not seen yet
     uint64_t acked;         // bytes that the peer had acknowledged at the last look
+    uint64_t stuck_ns;      // since when bytes of the answer wait and it acknowledges none; 0: it does not
     unsigned char network[16]; // the address, or an IPv6 /64: what max_per_address counts
     char peer[HTTP_PEER];
 } http_conn;
