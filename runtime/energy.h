@@ -3,7 +3,8 @@
 // A decode step is shorter than any sensor resolves, so no step is measured. The engine's thread stamps every step (what it did, not
 // what it cost) into a lock-free ring; later, interval by interval between resolvable edges of the meter, the interval's joules are
 // split over the steps inside it:
-//   idle     = baseline watts x time (measured while no step ran), to the requests whose steps ran, by time; else to nobody
+//   idle     = baseline watts x time (measured while no step ran), to the requests whose steps ran, by time; else to nobody. The pause
+//              between two steps (sampling, sending text), up to a second, is time of those requests of the second that had run before
 //   dynamic  = the rest, by a three-term model of a step's cost: a x weight bytes (shared equally by the sequences in the step)
 //              + b x multiply-adds of each sequence + c x KV bytes read by each sequence
 // a, b, c >= 0 are fitted per model, backend and meter domain while running and kept in a file. Only their ratios matter: the shares of an
@@ -60,12 +61,12 @@ void wtl_energy_end(wtl_energy *energy, uint64_t request);
 bool wtl_energy_settle(wtl_energy *energy, uint64_t request, uint64_t timeout_ns);
 
 typedef struct wtl_phase_energy {
-    tel_energy energy;     // total share: idle part included
+    tel_energy energy;     // total share: idle part included, pauses between its steps too
     tel_energy dynamic;    // without idle; unavailable while there is no baseline
     tel_energy idle;
     int32_t n_tok;         // prefill: new prompt tokens processed; decode: tokens decoded
     int32_t n_cached_tok;  // prefill only
-    uint64_t wall_ns;      // queue: arrival to first step; prefill, decode: from the phase's first step to its last
+    uint64_t wall_ns;      // queue: arrival to first step; prefill, decode: from the phase's first step to the end of its last
     uint64_t busy_ns;      // time inside steps
     // Facts that need no meter.
     uint64_t cpu_ns;       // CPU time of the process during its steps, by share of work

@@ -92,12 +92,15 @@ energy_entry *energy_book_find(const energy_book *b, uint64_t id) {
     return entry && entry->id == id ? entry : NULL;
 }
 
+static bool has_run(const energy_entry *entry) { return entry->facts[ENERGY_PREFILL].first_ns || entry->facts[ENERGY_DECODE].first_ns; }
+
 void energy_book_end(energy_book *b, energy_entry *entry) {
     if (entry->ended) return;
     uint64_t until;
     entry->dropped_after = energy_ring_dropped(b->ring, &until);
     entry->ended = true;
     b->n_active--;
+    if (has_run(entry)) b->n_started--;
 }
 
 void energy_book_forget(energy_book *b, energy_entry *entry) {
@@ -145,6 +148,7 @@ static void step_work(energy_book *b, uint64_t index, const energy_stamp *step, 
 static void take_seq(energy_book *b, const energy_stamp *step, energy_seq_stamp *q, double part) {
     energy_entry *entry = q->request ? energy_book_find(b, q->request) : NULL;
     q->phase = ENERGY_DECODE;
+    q->pause_phase = -1;
     q->cached_macs = q->cached_kv_bytes = 0;
     if (!entry) return;
     const int32_t n_new = entry->info.n_prompt_tok - entry->info.n_cached_tok;
@@ -155,17 +159,28 @@ static void take_seq(energy_book *b, const energy_stamp *step, energy_seq_stamp 
         if (q->cached_macs > q->macs) q->cached_macs = q->macs;
         if (q->cached_kv_bytes > q->kv_read_bytes) q->cached_kv_bytes = q->kv_read_bytes;
     }
+    // A prompt's last pause, in which the first token is chosen, is prefill still.
+    if (entry->facts[ENERGY_DECODE].first_ns) q->pause_phase = ENERGY_DECODE;
+    else if (entry->facts[ENERGY_PREFILL].first_ns) q->pause_phase = ENERGY_PREFILL;
+    if (!has_run(entry) && !entry->ended) b->n_started++;
     energy_facts *f = &entry->facts[q->phase];
     const double length = (double)(step->end_ns - step->start_ns);
     if (!f->first_ns) f->first_ns = step->start_ns;
     f->last_ns = step->end_ns;
     f->busy_ns += length;
-    f->share_ns += length / step->n_seqs;
     f->cpu_ns += (double)step->cpu_ns * part;
     f->weight_bytes += (double)step->weight_bytes / step->n_seqs;
     f->kv_bytes += q->kv_read_bytes + q->kv_written_bytes;
     f->macs += q->macs;
     f->n_tok += q->n_new_tok;
+}
+
+static void take_pause(energy_book *b, uint64_t index, energy_stamp *step) {
+    const bool adjoins = b->last_end_ns && step->start_ns > b->last_end_ns && step->start_ns - b->last_end_ns <= ENERGY_PAUSE_NS;
+    step->pause_ns = 0;
+    step->n_pausing = 0;
+    for (int32_t i = 0; i < step->n_seqs; i++) step->n_pausing += energy_ring_slot(b->ring, index + 1 + (uint64_t)i)->seq.pause_phase >= 0;
+    if (adjoins && step->n_pausing && !step->dropped_from_ns) step->pause_ns = step->start_ns - b->last_end_ns;
 }
 
 static void take_step(energy_book *b, uint64_t index, energy_stamp *step) {
@@ -179,6 +194,7 @@ static void take_step(energy_book *b, uint64_t index, energy_stamp *step) {
         const double x[ENERGY_TERMS] = {all[0] / step->n_seqs, (double)q->macs * 1e-9, (double)(q->kv_read_bytes + q->kv_written_bytes) * 1e-9};
         take_seq(b, step, q, cost > 0 ? energy_cost(TIME_PRIOR, x) / cost : 1.0 / step->n_seqs);
     }
+    take_pause(b, index, step);
     if (step->dropped_from_ns) step->dropped_from_ns = step->dropped_from_ns < step->start_ns ? step->dropped_from_ns : 0;
     b->last_end_ns = step->end_ns;
     b->dropped_seen = step->n_dropped;
@@ -213,6 +229,17 @@ void energy_book_run(energy_book *b) {
         if (b->domains[d].cursor < needed) needed = b->domains[d].cursor;
     }
     energy_ring_release(b->ring, needed);
+}
+
+static double overlap(uint64_t a0, uint64_t a1, uint64_t b0, uint64_t b1) {
+    const uint64_t from = a0 > b0 ? a0 : b0, to = a1 < b1 ? a1 : b1;
+    return to > from ? (double)(to - from) : 0;
+}
+
+double energy_step_overlap(const energy_stamp *step, uint64_t from_ns, uint64_t to_ns) { return overlap(step->start_ns, step->end_ns, from_ns, to_ns); }
+
+double energy_pause_overlap(const energy_stamp *step, uint64_t from_ns, uint64_t to_ns) {
+    return overlap(step->start_ns - step->pause_ns, step->start_ns, from_ns, to_ns);
 }
 
 void energy_seq_leaves(const energy_stamp *step, const energy_seq_stamp *q, double frac, double x[ENERGY_LEAVES][ENERGY_TERMS]) {

@@ -3,6 +3,9 @@
 // For every domain: source = requests + idle + unattributed, in integers, after every interval. An account keeps beside its joules what its
 // bound follows from: how its share changed at every edge, how its work leaned away from the average of its intervals (the sensitivity
 // to each coefficient), and how much was split at all. Not locked: energy.c holds its mutex.
+// Time between two steps belongs to the requests of the second one that had run before: sampling their tokens and sending their text is
+// their work, and from its first step to its last a request takes all that its share of the machine draws, whatever is known of idle
+// power. A pause of more than ENERGY_PAUSE_NS is nobody's.
 // Nothing here knows a meter or a model: the machine is a few functions, so that tests put a simulated one in its place.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_RUNTIME_ENERGY_BOOK_H
@@ -29,6 +32,8 @@ typedef struct energy_machine {
     void *user;
 } energy_machine;
 
+#define ENERGY_PAUSE_NS UINT64_C(1000000000)
+
 // Kinds of tokens whose joules are told apart; the last two are sums.
 typedef enum energy_kind { ENERGY_NEW, ENERGY_CACHED, ENERGY_DECODED, ENERGY_PREFILLED, ENERGY_ALL } energy_kind;
 enum { ENERGY_LEAVES = 3, ENERGY_ACCOUNTS = 5 };
@@ -41,7 +46,10 @@ typedef struct energy_account {
     double guess_uj;           // the same for joules shared with steps whose stamps were dropped
     double edge_uj;            // sum of |change of share| x uncertainty of the edge, the open end not included
     double unseen_uj;
-    double share_ns, busy_ns;  // sums of share x interval, and of its part of the time steps ran
+    double own_uj, others_uj;  // dynamic joules of intervals with others in them, its own and theirs: all that splitting can be wrong by
+    double present_ns;         // of the steps that it took part in, whole, and of its pauses: it drew nothing at any other time
+    double pause_uj;           // joules of pauses, which are split as those of the steps around them
+    double share_ns, busy_ns;  // sums of share x interval, and of its part of the time of steps and pauses
     double aged_share_uj, aged_busy_uj; // what the baseline may have drifted when they were booked, over both
     double late_share_ns, late_busy_ns; // of those, booked before a baseline was known: idle is inside dynamic_uj
     double outside_ns, outside_uj; // time before its first and after its last step in intervals that it fills in part, and their joules at most
@@ -54,6 +62,7 @@ typedef struct energy_account {
 typedef struct energy_pending {
     double x[ENERGY_TERMS];
     double busy_ns;
+    double present_ns; // of the whole steps
     bool lost; // there was more, and its stamps had to make room
 } energy_pending;
 
@@ -64,7 +73,7 @@ typedef struct energy_share { // of one request in one domain
 
 typedef struct energy_facts {
     uint64_t first_ns, last_ns;
-    double busy_ns, share_ns; // inside steps; the same divided by the sequences of each step
+    double busy_ns; // inside steps
     double cpu_ns, weight_bytes;
     uint64_t kv_bytes, macs;
     int32_t n_tok;
@@ -108,7 +117,7 @@ typedef struct energy_book {
     energy_ring *ring;
     uint64_t opened_ns;
     uint64_t ingested;       // slots before this one have been taken into the facts
-    uint64_t last_end_ns;    // end of the last step taken
+    uint64_t last_end_ns;    // end of the last step taken; 0: there was none
     uint64_t complete_ns;    // nothing that overlaps a moment before this can still be stamped
     uint64_t dropped_seen;   // as told by the last stamp
     uint64_t hole_from_ns, hole_until_ns; // dropped stamps after the last one taken; 0, 0: none
@@ -117,6 +126,7 @@ typedef struct energy_book {
     energy_domain *domains;  // [machine.n_domains]
     energy_entry **entries;  // [cap_entries] by slot of the id
     size_t n_entries, cap_entries, n_active;
+    size_t n_started;        // of the active ones, those that have run
     uint64_t generation;
     energy_claim *claims;    // [ENERGY_LEAVES * cap_entries + 2]: nobody, forgotten requests, then those met
     energy_entry **claimants; // [cap_entries]
@@ -139,6 +149,9 @@ void energy_book_ingest(energy_book *book); // facts only
 
 // Work of one sequence of a step in 1e9 units, by leaf: x[leaf][term].
 void energy_seq_leaves(const energy_stamp *step, const energy_seq_stamp *seq, double frac, double x[ENERGY_LEAVES][ENERGY_TERMS]);
+// Time of a step, or of the pause before it, from from_ns to to_ns.
+double energy_step_overlap(const energy_stamp *step, uint64_t from_ns, uint64_t to_ns);
+double energy_pause_overlap(const energy_stamp *step, uint64_t from_ns, uint64_t to_ns);
 void energy_book_solve(energy_book *book, energy_domain *domain); // what a domain costs, from its fits
 void energy_book_time(energy_book *book); // solves the time model anew
 // Ratios that shares start from: a step's joules in proportion to its time.

@@ -19,6 +19,7 @@ static const uint64_t SETTLE_NS = 100000000;
 // A request that is open and runs nothing for so long does not hold the books up any more.
 static const uint64_t WAIT_NS = 30000000000;
 static const double MOSTLY = 0.9; // of an interval's cost: work of one kind
+static const double ALONE = 1 - 1e-9; // share of who had an interval to himself
 // Stamps wait so long for an edge; a battery gives one in half a minute.
 static const uint64_t LOST_NS = 120000000000;
 static const uint64_t LOOK_BACK_NS = 1000000000;
@@ -26,7 +27,7 @@ static const uint64_t LOOK_BACK_NS = 1000000000;
 typedef struct span {
     tel_edge from, to;
     size_t n_claims, n_claimants;
-    double busy_ns, hole_ns;
+    double busy_ns, pause_ns, hole_ns; // of steps, of pauses between them that belong to requests, of steps that are not known
     double x[ENERGY_TERMS];       // of all steps inside
     double prefill[ENERGY_TERMS]; // the part of it that was prefill
 } span;
@@ -74,9 +75,19 @@ static void add_seq(energy_book *b, span *s, const energy_stamp *step, const ene
             if (leaf != ENERGY_DECODED) s->prefill[j] += x[leaf][j];
         }
     }
+    for (size_t leaf = 0; leaf < ENERGY_LEAVES; leaf++)
+        if (leaves && (x[leaf][1] > 0 || x[leaf][2] > 0)) claim[leaf].present_ns += ns;
     // Attention to cached positions has its part of the step's time too.
     claim[leaves ? (q->phase == ENERGY_PREFILL ? ENERGY_NEW : ENERGY_DECODED) : 0].busy_ns += part_ns * (1 - cached_frac);
     claim[leaves ? ENERGY_CACHED : 0].busy_ns += part_ns * cached_frac;
+}
+
+static void add_pause(energy_book *b, span *s, const energy_stamp *step, const energy_seq_stamp *q, double ns) {
+    energy_claim *claim = claims_of(b, s, q->request);
+    if (claim >= &b->claims[FIXED_CLAIMS]) claim += q->pause_phase == ENERGY_PREFILL ? ENERGY_NEW : ENERGY_DECODED;
+    claim->busy_ns += ns / step->n_pausing;
+    claim->pause_ns += ns / step->n_pausing;
+    claim->present_ns += ns;
 }
 
 // Turns the steps that overlap the interval into claims.
@@ -87,11 +98,15 @@ static void collect(energy_book *b, energy_domain *d, span *s) {
     for (uint64_t i = d->cursor; i < b->ingested;) {
         const energy_stamp *step = &energy_ring_slot(b->ring, i)->step;
         if (step->dropped_from_ns) add_hole(b, s, step->dropped_from_ns, step->start_ns);
-        if (step->start_ns >= s->to.t_ns) break;
-        const double ns = overlap(step->start_ns, step->end_ns, s->from.t_ns, s->to.t_ns);
-        for (int32_t k = 0; ns > 0 && k < step->n_seqs; k++)
-            add_seq(b, s, step, &energy_ring_slot(b->ring, i + 1 + (uint64_t)k)->seq, ns);
+        if (step->start_ns - step->pause_ns >= s->to.t_ns) break;
+        const double ns = energy_step_overlap(step, s->from.t_ns, s->to.t_ns), pause_ns = energy_pause_overlap(step, s->from.t_ns, s->to.t_ns);
+        for (int32_t k = 0; k < step->n_seqs; k++) {
+            const energy_seq_stamp *q = &energy_ring_slot(b->ring, i + 1 + (uint64_t)k)->seq;
+            if (ns > 0) add_seq(b, s, step, q, ns);
+            if (pause_ns > 0 && q->pause_phase >= 0) add_pause(b, s, step, q, pause_ns);
+        }
         s->busy_ns += ns;
+        s->pause_ns += pause_ns;
         i += 1 + (uint64_t)step->n_seqs;
         if (step->end_ns <= s->to.t_ns) d->cursor = i;
         if (step->end_ns > d->busy_until_ns) d->busy_until_ns = step->end_ns;
@@ -106,7 +121,7 @@ static void collect(energy_book *b, energy_domain *d, span *s) {
 
 // Time of the interval that lies before an account's first step or after its last one, and in which nothing else ran either.
 static double outside_ns(const span *s, uint64_t first_ns, uint64_t last_ns) {
-    const double length = (double)(s->to.t_ns - s->from.t_ns), unused = length - s->busy_ns - s->hole_ns;
+    const double length = (double)(s->to.t_ns - s->from.t_ns), unused = length - s->busy_ns - s->pause_ns - s->hole_ns;
     const double out = length - overlap(first_ns, last_ns, s->from.t_ns, s->to.t_ns);
     return fmax(0, fmin(unused, out));
 }
@@ -120,8 +135,16 @@ static void book_account(energy_account *a, const energy_domain *d, const span *
     a->dynamic_uj += c->dynamic_uj;
     a->idle_uj += c->idle_uj;
     for (size_t j = 0; j < ENERGY_TERMS; j++) a->lean[j] += per_cost * (c->x[j] - c->share * s->x[j]);
+    a->present_ns += c->present_ns;
+    if (c->share < ALONE) {
+        a->own_uj += (double)c->dynamic_uj;
+        a->others_uj += (1 - c->share) * rest->dynamic_uj;
+    }
     a->split_uj += c->share * (1 - c->share) * rest->dynamic_uj;
     a->guess_uj += s->hole_ns > 0 ? c->share * rest->dynamic_uj * s->hole_ns / (s->hole_ns + s->busy_ns) : 0;
+    // No work explains the joules of a pause: its own ones may be more or less than its share of all of them.
+    const double pause_uj = s->pause_ns > 0 ? rest->dynamic_uj * s->pause_ns / (s->pause_ns + s->busy_ns + s->hole_ns) : 0;
+    if (pause_uj > 0) a->pause_uj += fabs(c->pause_ns / s->pause_ns - c->share) * pause_uj;
     a->unseen_uj += c->share * (double)(s->to.unseen_uj - s->from.unseen_uj);
     a->outside_ns += c->share * out_ns;
     if (out_ns > 0) a->outside_uj += c->share * rest->dynamic_uj;
@@ -144,6 +167,8 @@ static void book_account(energy_account *a, const energy_domain *d, const span *
 static void add_claim(energy_claim *sum, const energy_claim *c) {
     for (size_t j = 0; j < ENERGY_TERMS; j++) sum->x[j] += c->x[j];
     sum->busy_ns += c->busy_ns;
+    sum->pause_ns += c->pause_ns;
+    sum->present_ns += c->present_ns;
     sum->share += c->share;
     sum->dynamic_uj += c->dynamic_uj;
     sum->idle_uj += c->idle_uj;
@@ -155,6 +180,7 @@ static void book_entry(const energy_book *b, energy_domain *d, const span *s, en
     energy_claim prefill = {0}, all = {0};
     add_claim(&prefill, &leaf[ENERGY_NEW]);
     add_claim(&prefill, &leaf[ENERGY_CACHED]);
+    prefill.present_ns = leaf[ENERGY_NEW].present_ns; // the same steps
     add_claim(&all, &prefill);
     add_claim(&all, &leaf[ENERGY_DECODED]);
     const energy_claim *by_kind[ENERGY_ACCOUNTS] = {&leaf[ENERGY_NEW], &leaf[ENERGY_CACHED], &leaf[ENERGY_DECODED], &prefill, &all};
@@ -177,7 +203,7 @@ static void book_entry(const energy_book *b, energy_domain *d, const span *s, en
 
 static void learn_idle(energy_domain *d, const span *s) {
     const double length = (double)(s->to.t_ns - s->from.t_ns);
-    const bool quiet = s->busy_ns <= 0 && s->hole_ns <= 0 && s->from.t_ns >= d->busy_until_ns + SETTLE_NS && s->to.gaps == s->from.gaps;
+    const bool quiet = s->busy_ns <= 0 && s->pause_ns <= 0 && s->hole_ns <= 0 && s->from.t_ns >= d->busy_until_ns + SETTLE_NS && s->to.gaps == s->from.gaps;
     if (quiet)
         energy_idle_add(&d->idle, s->to.t_ns, length, (double)(s->to.total_uj - s->from.total_uj), (double)s->from.edge_uj, (double)s->to.edge_uj);
     else
@@ -232,7 +258,7 @@ static void miss_steps(energy_book *b, size_t domain) {
     for (uint64_t i = d->cursor; i < b->ingested;) {
         const energy_stamp *step = &energy_ring_slot(b->ring, i)->step;
         if (step->start_ns >= d->from.t_ns) break;
-        const double ns = overlap(step->start_ns, step->end_ns, 0, d->from.t_ns), frac = ns / (double)(step->end_ns - step->start_ns);
+        const double ns = energy_step_overlap(step, 0, d->from.t_ns), frac = ns / (double)(step->end_ns - step->start_ns);
         for (int32_t k = 0; k < step->n_seqs; k++) {
             const energy_seq_stamp *q = &energy_ring_slot(b->ring, i + 1 + (uint64_t)k)->seq;
             energy_entry *entry = q->request ? energy_book_find(b, q->request) : NULL;
@@ -243,6 +269,8 @@ static void miss_steps(energy_book *b, size_t domain) {
             for (size_t leaf = 0; leaf < ENERGY_LEAVES; leaf++)
                 for (size_t j = 0; j < ENERGY_TERMS; j++) missed[leaf].x[j] += x[leaf][j];
             missed[q->phase == ENERGY_PREFILL ? ENERGY_NEW : ENERGY_DECODED].busy_ns += ns / step->n_seqs;
+            missed[q->phase == ENERGY_PREFILL ? ENERGY_NEW : ENERGY_DECODED].present_ns += ns;
+            if (x[ENERGY_CACHED][1] > 0 || x[ENERGY_CACHED][2] > 0) missed[ENERGY_CACHED].present_ns += ns;
         }
         if (step->end_ns > d->from.t_ns) break;
         i += 1 + (uint64_t)step->n_seqs;
@@ -251,9 +279,11 @@ static void miss_steps(energy_book *b, size_t domain) {
 }
 
 uint64_t energy_complete_until(const energy_book *b, uint64_t now_ns, uint64_t running_ns, bool told) {
-    if (!b->n_active || (told && !running_ns)) return now_ns;
-    const uint64_t waited = now_ns > WAIT_NS ? now_ns - WAIT_NS : 0, since = running_ns > waited ? running_ns : waited;
-    return b->last_end_ns > since ? b->last_end_ns : since;
+    if (!b->n_active) return now_ns;
+    const uint64_t waited = now_ns > WAIT_NS ? now_ns - WAIT_NS : 0, step_ns = !told ? waited : running_ns ? running_ns : now_ns;
+    // Whose the pause before a step is, that step's stamp says.
+    const bool pausing = b->n_started && step_ns <= b->last_end_ns + ENERGY_PAUSE_NS;
+    return b->last_end_ns > step_ns || pausing ? b->last_end_ns : step_ns;
 }
 
 // A domain without edges (a device that was lost) may not keep every slot of the ring from the others.

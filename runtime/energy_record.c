@@ -60,13 +60,36 @@ static figure predict(const energy_domain *d, const energy_pending *work) {
     return out;
 }
 
-// Adds up what is in the terms, and sets bound, sides and status.
-static void finish(tel_energy *e, const energy_domain *d) {
-    const tel_terms *t = &e->terms;
-    const uint64_t both = t->step_uj + t->lag_uj + t->latency_uj + t->unseen_uj + t->gain_uj + t->offset_uj + t->idle_uj + t->attribution_uj;
+static tel_status status_of(const tel_energy *e) {
+    return e->method == TEL_METHOD_MODELLED ? TEL_MODELLED : e->bound_uj > e->energy_uj / 2 ? TEL_BELOW_RESOLUTION : TEL_MEASURED;
+}
+
+// What is known besides: the truth lies between low and high. The terms give way to it, first those that say least.
+static void confine(tel_energy *e, double low, double high) {
+    tel_terms *t = &e->terms;
+    uint64_t *const terms[] = {&t->attribution_uj, &t->idle_uj, &t->gap_uj, &t->unseen_uj, &t->step_uj, &t->lag_uj, &t->latency_uj, &t->offset_uj, &t->gain_uj};
+    if (low > (double)e->low_uj) e->low_uj = whole(low) < e->energy_uj ? whole(low) : e->energy_uj;
+    if (high < (double)e->high_uj) e->high_uj = whole(high) > e->energy_uj ? whole(high) : e->energy_uj;
+    const uint64_t down = e->energy_uj - e->low_uj, up = e->high_uj - e->energy_uj, bound = up > down ? up : down;
+    uint64_t less = e->bound_uj > bound ? e->bound_uj - bound : 0;
+    for (size_t i = 0; i < sizeof terms / sizeof terms[0]; i++) {
+        const uint64_t part = *terms[i] < less ? *terms[i] : less;
+        *terms[i] -= part;
+        less -= part;
+        e->bound_uj -= part;
+    }
+    e->status = status_of(e);
+}
+
+// Adds up what is in the terms, and sets bound, sides and status. down_uj, up_uj: attribution, to either side.
+static void finish(tel_energy *e, const energy_domain *d, double down_uj, double up_uj) {
+    tel_terms *t = &e->terms;
+    const uint64_t known = t->step_uj + t->lag_uj + t->latency_uj + t->unseen_uj + t->gain_uj + t->offset_uj + t->idle_uj;
+    t->attribution_uj = whole(fmax(down_uj, up_uj));
+    const uint64_t both = known + t->attribution_uj;
     const bool modelled = d->info.method == TEL_METHOD_MODELLED;
     const double value = (double)e->energy_uj;
-    double low = value > (double)both ? value - (double)both : 0, high = value + (double)both + (double)t->gap_uj;
+    double low = fmax(0, value - (double)known - down_uj), high = value + (double)known + up_uj + (double)t->gap_uj;
     if (modelled) { // its interval holds the errors of counting CPU time and of splitting too, unless those are wider
         const double wide = value * d->trust.high_factor, narrow = value * d->trust.low_factor;
         const double more = fmax(wide - value, value - narrow) - (double)(both + t->gap_uj);
@@ -77,7 +100,8 @@ static void finish(tel_energy *e, const energy_domain *d) {
     e->low_uj = whole(low);
     e->high_uj = whole(high);
     e->bound_uj = both + t->gap_uj + e->terms.model_uj;
-    e->status = modelled ? TEL_MODELLED : e->bound_uj > e->energy_uj / 2 ? TEL_BELOW_RESOLUTION : TEL_MEASURED;
+    e->status = status_of(e);
+    if (!modelled) confine(e, 0, high); // a low side that ends at nothing is no longer than the value
 }
 
 static tel_energy start(const energy_domain *d, double value) {
@@ -110,10 +134,16 @@ static value value_of(const energy_domain *d, const energy_account *a, energy_pa
                    late_uj, fabs(a->aged_busy_uj - a->aged_share_uj + drift * (a->late_busy_ns - a->late_share_ns))};
 }
 
+// Highest true energy that fits into the time of the steps it had a part in. No peak is known: infinite.
+static double most_uj(const energy_domain *d, double present_ns) {
+    const double peak_uw = fmax(d->trust.peak_uw, d->peak_uw);
+    return d->trust.peak_uw > 0 ? (peak_uw * (1 + d->trust.gain_frac) + d->trust.offset_uw) * present_ns * 1e-9 : INFINITY;
+}
+
 static double attribution(const energy_domain *d, const energy_account *a) {
     // The present model knows more than the one that split: where it would split otherwise, that is a known error.
     return fabs(energy_cost(d->model.theta, a->lean)) + CERTAIN * energy_model_sd(&d->model, a->lean) +
-           hypot(MISFIT * d->model.misfit_frac * a->split_uj, disagreement(d, a->lean)) + alone(d, a->hidden_uj) + a->guess_uj;
+           hypot(MISFIT * d->model.misfit_frac * a->split_uj, disagreement(d, a->lean)) + alone(d, a->hidden_uj) + a->guess_uj + a->pause_uj;
 }
 
 // Whatever else drew power before the first step and after the last one, in intervals of which a part was this account's, was booked
@@ -152,10 +182,21 @@ tel_energy energy_record_of(const energy_domain *d, const energy_account *a, ene
     const double steady_uw = d->baseline.spread_uw - d->baseline.drift_uw;
     e.terms.idle_uj = d->baseline.known ? whole((steady_uw * v.baseline_ns + d->baseline.spread_uw * rest_ns) * 1e-9 + v.aged_uj) : 0;
     if (part != ENERGY_IDLE) e.terms.idle_uj += whole(outside(d, a));
-    e.terms.attribution_uj = part == ENERGY_IDLE ? 0 : whole(attribution(d, a) + rest.error_uj + v.late_uj);
     e.terms.gap_uj = whole(MISSED_FACTOR * before_uj);
-    finish(&e, d);
+    // Splitting takes from one what it gives to another.
+    const double split = part == ENERGY_IDLE ? 0 : attribution(d, a), more = part == ENERGY_IDLE ? 0 : rest.error_uj + v.late_uj;
+    finish(&e, d, fmin(split, a->own_uj) + more, fmin(split, a->others_uj) + more);
+    if (e.status != TEL_MODELLED)
+        confine(&e, 0, most_uj(d, a->present_ns + (pending ? pending->present_ns : 0) + (missed ? missed->present_ns : 0)));
     return e;
+}
+
+void energy_record_part(const tel_energy *all, tel_energy *a, tel_energy *b) {
+    const bool known = all->status != TEL_UNAVAILABLE && a->status != TEL_UNAVAILABLE && b->status != TEL_UNAVAILABLE;
+    if (!known || all->status == TEL_MODELLED) return;
+    const double a_low = (double)a->low_uj, a_high = (double)a->high_uj;
+    confine(a, (double)all->low_uj - (double)b->high_uj, (double)all->high_uj - (double)b->low_uj);
+    confine(b, (double)all->low_uj - a_high, (double)all->high_uj - a_low);
 }
 
 tel_energy energy_record_predicted(const energy_domain *d, const energy_pending *work) {
@@ -167,8 +208,7 @@ tel_energy energy_record_predicted(const energy_domain *d, const energy_pending 
     e.terms.gain_uj = whole(d->trust.gain_frac * (f.dynamic_uj + f.idle_uj));
     e.terms.offset_uj = whole(d->trust.offset_uw * work->busy_ns * 1e-9);
     e.terms.idle_uj = d->baseline.known ? whole(d->baseline.spread_uw * work->busy_ns * 1e-9) : 0;
-    e.terms.attribution_uj = whole(f.error_uj);
-    finish(&e, d);
+    finish(&e, d, f.error_uj, f.error_uj);
     e.status = TEL_MODELLED; // nothing ran
     e.method = TEL_METHOD_MODELLED;
     e.coverage_frac = 0;

@@ -15,6 +15,8 @@ typedef enum energy_part { ENERGY_TOTAL, ENERGY_DYNAMIC, ENERGY_IDLE } energy_pa
 // missed: work that ran before the domain's first edge: in the bound only.
 tel_energy energy_record_of(const energy_domain *domain, const energy_account *account, energy_part part, const energy_pending *pending,
                             const energy_pending *missed);
+// Two parts of a whole: none is more than the whole without the least that the other one is. An absent part is none.
+void energy_record_part(const tel_energy *whole, tel_energy *a, tel_energy *b);
 // What work would take that never ran: for forecasts and counterfactuals.
 tel_energy energy_record_predicted(const energy_domain *domain, const energy_pending *work);
 // The model has seen enough to predict from.

@@ -10,16 +10,21 @@ static void find_pending(const energy_book *b, const energy_domain *d, const ene
     memset(out, 0, ENERGY_ACCOUNTS * sizeof *out);
     for (uint64_t i = d->cursor; i < b->ingested;) {
         const energy_stamp *step = &energy_ring_slot(b->ring, i)->step;
-        const uint64_t from = d->open && d->from.t_ns > step->start_ns ? d->from.t_ns : step->start_ns;
-        const double ns = step->end_ns > from ? (double)(step->end_ns - from) : 0, frac = ns / (double)(step->end_ns - step->start_ns);
+        const uint64_t from = d->open ? d->from.t_ns : 0;
+        const double ns = energy_step_overlap(step, from, UINT64_MAX), frac = ns / (double)(step->end_ns - step->start_ns);
+        const double pause_ns = energy_pause_overlap(step, from, UINT64_MAX);
         for (int32_t k = 0; ns > 0 && k < step->n_seqs; k++) {
             const energy_seq_stamp *q = &energy_ring_slot(b->ring, i + 1 + (uint64_t)k)->seq;
             if (q->request != entry->id) continue;
+            if (q->pause_phase >= 0) out[q->pause_phase == ENERGY_PREFILL ? ENERGY_NEW : ENERGY_DECODED].busy_ns += pause_ns / step->n_pausing;
             double x[ENERGY_LEAVES][ENERGY_TERMS];
             energy_seq_leaves(step, q, frac, x);
             for (size_t leaf = 0; leaf < ENERGY_LEAVES; leaf++)
                 for (size_t j = 0; j < ENERGY_TERMS; j++) out[leaf].x[j] += x[leaf][j];
-            out[q->phase == ENERGY_PREFILL ? ENERGY_NEW : ENERGY_DECODED].busy_ns += ns / step->n_seqs;
+            energy_pending *phase = &out[q->phase == ENERGY_PREFILL ? ENERGY_NEW : ENERGY_DECODED];
+            phase->busy_ns += ns / step->n_seqs;
+            phase->present_ns += ns + pause_ns;
+            if (x[ENERGY_CACHED][1] > 0 || x[ENERGY_CACHED][2] > 0) out[ENERGY_CACHED].present_ns += ns;
         }
         i += 1 + (uint64_t)step->n_seqs;
     }
@@ -30,9 +35,10 @@ static void add_sums(energy_pending p[ENERGY_ACCOUNTS]) {
     for (size_t j = 0; j < ENERGY_TERMS; j++) p[ENERGY_PREFILLED].x[j] += p[ENERGY_CACHED].x[j];
     p[ENERGY_PREFILLED].busy_ns += p[ENERGY_CACHED].busy_ns;
     p[ENERGY_PREFILLED].lost = p[ENERGY_NEW].lost || p[ENERGY_CACHED].lost;
-    p[ENERGY_ALL] = p[ENERGY_PREFILLED];
+    p[ENERGY_ALL] = p[ENERGY_PREFILLED]; // present in the steps of the new tokens, which are those of the cached ones
     for (size_t j = 0; j < ENERGY_TERMS; j++) p[ENERGY_ALL].x[j] += p[ENERGY_DECODED].x[j];
     p[ENERGY_ALL].busy_ns += p[ENERGY_DECODED].busy_ns;
+    p[ENERGY_ALL].present_ns += p[ENERGY_DECODED].present_ns;
     p[ENERGY_ALL].lost = p[ENERGY_PREFILLED].lost || p[ENERGY_DECODED].lost;
 }
 
@@ -52,6 +58,10 @@ static void domain_records_of(const energy_book *b, size_t domain, const energy_
     for (size_t k = 0; k < ENERGY_ACCOUNTS; k++)
         for (int part = ENERGY_TOTAL; part <= ENERGY_IDLE; part++)
             out->kind[k][part] = energy_record_of(d, &share->account[k], (energy_part)part, &pending[k], &missed[k]);
+    for (int part = ENERGY_TOTAL; part <= ENERGY_IDLE; part++) {
+        energy_record_part(&out->kind[ENERGY_ALL][part], &out->kind[ENERGY_PREFILLED][part], &out->kind[ENERGY_DECODED][part]);
+        energy_record_part(&out->kind[ENERGY_PREFILLED][part], &out->kind[ENERGY_NEW][part], &out->kind[ENERGY_CACHED][part]);
+    }
 }
 
 static wtl_phase_energy facts_of(const energy_facts *f) {

@@ -20,8 +20,10 @@ typedef struct energy_stamp {
     uint64_t cpu_ns;         // CPU time of the process that belongs to this step
     uint64_t n_dropped;      // stamps dropped before this one
     uint64_t dropped_from_ns; // since the stamp before: where the dropped ones began; 0: none were
+    // Found by the consumer: the pause before this step, when it belongs to requests; 0: it does not.
+    uint64_t pause_ns;
     int32_t n_seqs;
-    int32_t spare;
+    int32_t n_pausing; // sequences that it is shared by
 } energy_stamp;
 
 // Where the tokens of a sequence belong, found by the consumer.
@@ -35,7 +37,7 @@ typedef struct energy_seq_stamp {
     // Filled in by the consumer.
     uint64_t cached_macs, cached_kv_bytes; // the part of attention that goes to cached positions
     int32_t phase;
-    int32_t spare;
+    int32_t pause_phase; // that the pause before the step belongs to; -1: no part of the pause is this sequence's
 } energy_seq_stamp;
 
 typedef union energy_slot {

@@ -17,7 +17,9 @@ enum { ENERGY_TERMS = 3 }; // weight bytes, multiply-adds, KV bytes
 // One party in an interval: the work of one request in one kind of tokens, or of nobody.
 typedef struct energy_claim {
     double x[ENERGY_TERMS]; // work inside the interval, in 1e9 units of each term
-    double busy_ns;         // its part of the time during which steps ran: idle power is shared by it
+    double busy_ns;         // its part of the time during which steps ran, and of the pauses between them: idle power is shared by it
+    double pause_ns;        // of that, pauses
+    double present_ns;      // of the same steps and pauses, whole
     double time_cost_ns;    // claims whose work is not known take their part of the dynamic joules by time instead
     double share;           // out: part of the dynamic joules, 0 to 1
     uint64_t dynamic_uj, idle_uj; // out

@@ -51,6 +51,8 @@ static json_t *phase_json(const wtl_phase_energy *p, bool tokens, bool cached) {
     json_t *object = json_pack("{s:o, s:o, s:o, s:o, s:f, s:f}", "joules", joules_of(&p->energy, p->energy.energy_uj), "bound_joules",
                                joules_of(&p->energy, p->energy.bound_uj), "dynamic_joules", joules_of(&p->dynamic, p->dynamic.energy_uj), "idle_joules",
                                joules_of(&p->idle, p->idle.energy_uj), "seconds", seconds(p->wall_ns), "cpu_seconds", seconds(p->cpu_ns));
+    json_object_set_new(object, "low_joules", joules_of(&p->energy, p->energy.low_uj));
+    json_object_set_new(object, "high_joules", joules_of(&p->energy, p->energy.high_uj));
     json_object_set_new(object, "status", json_string(tel_status_name(p->energy.status)));
     json_object_set_new(object, "reason", text_or_null(known(&p->energy) ? NULL : p->energy.reason));
     if (!tokens) return object;

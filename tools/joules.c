@@ -68,6 +68,20 @@ static const char *format_measured(double value, double bound, const char *note,
     return text;
 }
 
+// A bound that is no small part of the value says little: the interval itself, in the unit of its upper end.
+static const char *format_below(double value, double low, double high, const char *note, char text[ENERGY_TEXT]) {
+    const unit u = unit_for(high);
+    const double scale = pow(10, u.exponent);
+    const int high_place = digits_place(high, 2);
+    int place = value > 0 && leading(value) < high_place ? leading(value) : high_place, low_place = digits_place(low, 2);
+    if (place < high_place - 2) place = high_place - 2;
+    if (low_place < place) low_place = place;
+    const double lowest = snap_down(low, low_place);
+    snprintf(text, ENERGY_TEXT, "%.*f %s (%.*f to %.*f %s)%s", decimals(u, place), snap(value, place) / scale, u.name, lowest > 0 ? decimals(u, low_place) : 0,
+             lowest / scale, decimals(u, high_place), snap_up(high, high_place) / scale, u.name, note);
+    return text;
+}
+
 static const char *format_modelled(double value, double low, double high, const char *note, char text[ENERGY_TEXT]) {
     const unit u = unit_for(value);
     const double scale = pow(10, u.exponent);
@@ -96,6 +110,8 @@ static const char *format_scaled(const tel_energy *e, double n, char text[ENERGY
     }
     if (e->status == TEL_MODELLED)
         return format_modelled((double)e->energy_uj / n, (double)e->low_uj / n, (double)e->high_uj / n, note_of(e), text);
+    if (e->status == TEL_BELOW_RESOLUTION && e->high_uj >= e->energy_uj && e->high_uj)
+        return format_below((double)e->energy_uj / n, (double)e->low_uj / n, (double)e->high_uj / n, note_of(e), text);
     return format_measured((double)e->energy_uj / n, (double)e->bound_uj / n, note_of(e), text);
 }
 

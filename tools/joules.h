@@ -19,7 +19,7 @@ const char *format_joules(uint64_t uj, char text[JOULES_TEXT]);
 // Every microjoule, for sums that must be seen to add up: "1234.567890 J".
 const char *format_joules_exact(uint64_t uj, char text[JOULES_TEXT]);
 
-// "12.3 J +- 0.8", "0.5 J +- 0.4, below resolution", "~12 J, modelled: 4 to 36 J", "unavailable - no counter can be read".
+// "12.3 J +- 0.8", "0.3 J (0 to 1.4 J), below resolution", "~12 J, modelled: 4 to 36 J", "unavailable - no counter can be read".
 const char *format_energy(const tel_energy *energy, char text[ENERGY_TEXT]);
 
 // The same for a share of it: energy per token, or whatever `n` counts. n = 0: "-".

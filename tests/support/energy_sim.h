@@ -45,12 +45,14 @@ struct Machine {
     std::vector<tel_edge> edges;
     uint64_t next_poll_ns = 1000000000, last_poll_ns = 0, shown_ns = 0;
     double max_w = 60;
+    double highest_w = 0;               // seen so far in a step, without what runs beside it
     double gain_frac = 0, offset_uw = 0;
     double gain = 1, offset_w = 0;      // of the readings: gain * truth + offset
     double unseen_frac = 0, swing_w = 0; // a part-time sensor: share of the time that it does not look, and what may happen there
     double lag_ns = 0;                  // readings are late by a random part of this
     double (*background_w)(double s) = nullptr; // beside law.idle_w, whatever runs
     bool told = true;                   // the server says when steps begin
+    uint64_t stepped_ns = 0;            // end of the last step
     struct Second {                     // domain 1: a part of the power is seen there, by another sensor
         double frac = 0.5;              // of all power
         uint64_t poll_ns = 100000000, end_ns = UINT64_MAX, back_ns = UINT64_MAX; // no edges between end and back
@@ -136,6 +138,7 @@ struct Machine {
         }
         curve.push_back({end, before + joules + more});
         passed_j = more;
+        pause_background_j += more;
         while (next_poll_ns <= end) {
             now_ns = std::max(next_poll_ns, start);
             poll();
@@ -145,6 +148,7 @@ struct Machine {
         now_ns = end;
     }
     double passed_j = 0; // of the background in the last pass
+    double pause_background_j = 0; // of the background since the last step
     void rest(uint64_t ns) { pass(ns, law.idle_w * (double)ns * 1e-9); }
 
     energy_machine seam(size_t n_domains = 1) {
@@ -161,7 +165,7 @@ struct Machine {
         };
         m.trust = [](void *u, size_t) {
             auto *self = static_cast<Machine *>(u);
-            return tel_trust{self->gain_frac, self->offset_uw, self->low_factor, self->high_factor, 1};
+            return tel_trust{self->gain_frac, self->offset_uw, self->low_factor, self->high_factor, 1, self->max_w * 1e6};
         };
         m.info = [](void *u, size_t domain) {
             auto *self = static_cast<Machine *>(u);
@@ -217,6 +221,21 @@ struct Request {
     Truth truth;
 };
 
+// The time since the last step is that of those who had run before; what it took above the idle machine is dynamic.
+inline void book_pause(Machine &m, const std::vector<std::pair<Request *, int>> &batch) {
+    std::vector<Request *> owners;
+    for (auto &[r, n] : batch)
+        if (r->truth.first_s >= 0) owners.push_back(r);
+    const double ns = (double)(m.now_ns - m.stepped_ns);
+    if (!m.stepped_ns || owners.empty() || ns > 1e9) return;
+    const double all = m.joules_at(m.now_ns) - m.joules_at(m.stepped_ns), idle = m.law.idle_w * ns * 1e-9 + m.pause_background_j;
+    for (Request *r : owners) {
+        const bool decoding = r->decoded > 0;
+        r->truth.idle[decoding] += idle / (double)owners.size();
+        r->truth.dynamic[decoding ? 2 : 0] += (all - idle) / (double)owners.size();
+    }
+}
+
 // Runs one step of the given (request, new tokens) pairs and stamps it.
 inline void run_step(Machine &m, const work_shape &shape, const std::vector<std::pair<Request *, int>> &batch) {
     std::vector<wtl_seq_work> seqs;
@@ -242,6 +261,7 @@ inline void run_step(Machine &m, const work_shape &shape, const std::vector<std:
     w.n_seqs = (int32_t)seqs.size();
     w.seqs = seqs.data();
     w.weight_bytes = work_weight_bytes(&shape, w.n_logits);
+    book_pause(m, batch);
     const Law &law = m.law;
     const double seconds = law.s_per_step + law.s_per_gb * (double)w.weight_bytes * 1e-9 + law.s_per_gmac * (double)w.macs * 1e-9 + law.s_per_kv_gb * kv * 1e-9;
     const double crowd = w.n_rows > law.crowd_rows ? law.crowd_factor : 1;
@@ -280,6 +300,9 @@ inline void run_step(Machine &m, const work_shape &shape, const std::vector<std:
     w.end_ns = m.now_ns + (uint64_t)(seconds * 1e9);
     if (m.energy && m.told) wtl_energy_step_begin(m.energy);
     m.pass(w.end_ns - w.start_ns, joules + law.idle_w * seconds);
+    m.highest_w = std::max(m.highest_w, joules / seconds + law.idle_w);
+    m.stepped_ns = m.now_ns;
+    m.pause_background_j = 0;
     for (size_t i = 0; i < seqs.size(); i++) { // what runs beside is there anyhow: idle power of that moment
         Request &r = *batch[i].first;
         r.truth.idle[prefilling[i] ? 0 : 1] += m.passed_j / w.n_seqs;
@@ -294,6 +317,8 @@ struct Server {
     std::vector<std::unique_ptr<Request>> requests;
     std::vector<Request *> running;
     int chunk = 256, max_seqs = 16;
+    uint64_t longest_pause_ns = 0; // between two steps, at random; 0: always a tenth of a millisecond
+    double pause_w = 2;            // beside the idle power in it
 
     explicit Server(Machine &machine) : m(machine), shape(small_shape()) {}
 
@@ -328,7 +353,8 @@ struct Server {
         }
         running.erase(std::remove_if(running.begin(), running.end(), [](Request *r) { return r->done; }), running.end());
         // Sampling and the network between two steps: the machine is not quite idle.
-        m.pass(100000, 100e-6 * (m.law.idle_w + 2));
+        const uint64_t pause_ns = longest_pause_ns ? 1 + m.rng() % longest_pause_ns : 100000;
+        m.pass(pause_ns, (double)pause_ns * 1e-9 * (m.law.idle_w + pause_w));
         return true;
     }
     void drain() {

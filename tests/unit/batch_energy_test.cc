@@ -36,7 +36,7 @@ struct Meter {
             for (uint64_t i = after < m->start_ns ? 0 : (after - m->start_ns) / kStepNs + 1; i <= last && n < cap; i++) out[n++] = m->edge(i);
             return n;
         };
-        setup.machine.trust = [](void *, size_t) { return tel_trust{0, 0, 1, 1, 1}; };
+        setup.machine.trust = [](void *, size_t) { return tel_trust{0, 0, 1, 1, 1, 0}; };
         setup.machine.info = [](void *, size_t) {
             tel_domain_info i = {};
             i.name = "package-0";

@@ -256,6 +256,96 @@ TEST(Energy, WithoutIdlePowerOnlyTheTotalIsKnown) {
     EXPECT_NEAR((double)report.idle.energy_uj * 1e-6, t.idle[0] + t.idle[1], 0.05 * t.total());
 }
 
+// One request with pauses as long as its steps, before the idle power is known and after: all of its time is its own.
+TEST(Energy, PausesBetweenStepsAreTheRequestsWhateverIsKnownOfIdlePower) {
+    Machine m(21);
+    Open open(m);
+    Server server(m);
+    server.longest_pause_ns = 12000000;
+    for (int i = 0; i < 2; i++) {
+        const bool idle_known = wtl_energy_fit_of(open.e, 0).idle_known;
+        EXPECT_EQ(idle_known, i > 0);
+        const double idle_before = (double)wtl_energy_totals_of(open.e, 0).idle_uj;
+        const uint64_t start = m.now_ns;
+        Request r = {};
+        r.n_prompt = 300;
+        r.n_decode = 200;
+        server.admit(r);
+        server.drain();
+        const double whole = m.joules_at(m.stepped_ns) - m.joules_at(start);
+        m.rest(200000000);
+        wtl_energy_report q;
+        ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests.back()->id, &q));
+        EXPECT_TRUE(q.settled);
+        const double busy = (double)(q.prefill.busy_ns + q.decode.busy_ns), all = (double)(q.end_ns - q.start_ns);
+        EXPECT_LT(busy, 0.7 * all);
+        EXPECT_NEAR(server.requests.back()->truth.total(), whole, 1e-6);
+        EXPECT_NEAR((double)q.total.energy_uj * 1e-6, whole, (double)q.total.bound_uj * 1e-6);
+        EXPECT_NEAR((double)q.total.energy_uj * 1e-6, whole, 0.02 * whole);
+        EXPECT_LT((double)q.total.bound_uj * 1e-6, 0.1 * whole);
+        EXPECT_LT((double)wtl_energy_totals_of(open.e, 0).idle_uj - idle_before, 0.45 * 12e6) << "idle is what lies before and after";
+        if (i > 0) {
+            EXPECT_NEAR((double)q.idle.energy_uj * 1e-6, 12e-9 * all, 0.02 * 12e-9 * all);
+        }
+        m.rest(2000000000);
+    }
+    const wtl_energy_totals t = wtl_energy_totals_of(open.e, 0);
+    EXPECT_EQ(t.source_uj, t.requests_uj + t.idle_uj + t.unattributed_uj);
+}
+
+TEST(Energy, ALongPauseIsNobodys) {
+    Machine m(22);
+    Open open(m);
+    Server server(m);
+    m.rest(2000000000);
+    Request r = {};
+    r.n_prompt = 300;
+    r.n_decode = 100;
+    server.admit(r);
+    for (int i = 0; i < 50; i++) server.step();
+    const double idle_before = (double)wtl_energy_totals_of(open.e, 0).idle_uj;
+    m.rest(4000000000);
+    EXPECT_GT((double)wtl_energy_totals_of(open.e, 0).idle_uj - idle_before, 3.9 * 12e6) << "books do not wait for its next step";
+    server.drain();
+    m.rest(500000000);
+    wtl_energy_report q;
+    ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[0]->id, &q));
+    EXPECT_NEAR((double)q.total.energy_uj * 1e-6, server.requests[0]->truth.total(), (double)q.total.bound_uj * 1e-6);
+    EXPECT_LT((double)q.total.bound_uj, 0.3 * (double)q.total.energy_uj);
+}
+
+// A prompt of one short step inside an interval of a slow counter: next to nothing is known, but never more than the whole and the machine allow.
+TEST(Energy, AShortPhaseIsNoWiderThanTheWholeAndItsTimeAllow) {
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        Machine m(seed);
+        m.sensor.step_ns = 100000000;
+        Open open(m);
+        Server server(m);
+        m.rest((uint64_t)pick(m.rng, 300, 1000) * 1000000);
+        Request r = {};
+        r.n_prompt = pick(m.rng, 4, 40);
+        r.n_decode = pick(m.rng, 10, 200);
+        server.admit(r);
+        server.drain();
+        m.rest(1500000000);
+        wtl_energy_report q;
+        const Truth &t = server.requests[0]->truth;
+        ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[0]->id, &q));
+        const tel_energy &p = q.prefill.energy;
+        EXPECT_GE(t.prefill() * 1e6, (double)p.low_uj) << seed;
+        EXPECT_LE(t.prefill() * 1e6, (double)p.high_uj) << seed;
+        EXPECT_LE(p.high_uj, q.total.high_uj) << seed;
+        const double pause_s = 1e-4;
+        EXPECT_LE((double)p.high_uj, std::max((double)p.energy_uj, m.max_w * 1e6 * ((double)q.prefill.busy_ns * 1e-9 + pause_s) + 1)) << seed;
+        for (const tel_energy *e : {&q.total, &q.prefill.energy, &q.decode.energy, &q.dynamic, &q.prefill.dynamic, &q.decode.dynamic, &q.idle}) {
+            const tel_terms &k = e->terms;
+            EXPECT_EQ(e->bound_uj, k.step_uj + k.lag_uj + k.latency_uj + k.unseen_uj + k.gain_uj + k.offset_uj + k.gap_uj + k.model_uj + k.idle_uj + k.attribution_uj);
+            EXPECT_EQ(e->bound_uj, std::max(e->high_uj - e->energy_uj, e->energy_uj - e->low_uj));
+            EXPECT_LE(e->low_uj, e->energy_uj);
+        }
+    }
+}
+
 TEST(Energy, ModelledDomainsKeepTheirWideInterval) {
     Machine m(10);
     m.method = TEL_METHOD_MODELLED;

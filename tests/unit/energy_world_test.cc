@@ -36,6 +36,8 @@ void expect_exact(const wtl_energy_totals &t) { EXPECT_EQ(t.source_uj, t.request
 
 struct World {
     Tally total, dynamic, idle, prefill, decode;
+    uint64_t longest_pause_ns = 0;
+    double pause_w = 2;
 
     template <typename Set> void run(int n_seeds, double seconds, double rest_s, Set set) {
         for (uint64_t seed = 300; seed < 300 + (uint64_t)n_seeds; seed++) {
@@ -43,7 +45,10 @@ struct World {
             set(m);
             Open open(m);
             Server server(m);
+            server.longest_pause_ns = longest_pause_ns;
+            server.pause_w = pause_w;
             random_schedule(server, seconds);
+            EXPECT_LE(m.highest_w, m.max_w) << "the machine told a peak that it goes beyond";
             m.rest((uint64_t)(rest_s * 1e9));
             expect_exact(wtl_energy_totals_of(open.e, 0));
             for (const auto &r : server.requests) {
@@ -97,6 +102,18 @@ TEST(EnergyWorld, TheIdlePowerMayDriftByAFifth) {
 
 TEST(EnergyWorld, AnotherProgramMayRunForAPartOfTheTime) {
     World().run(8, 60, 15, [](Machine &m) { m.background_w = [](double s) { return std::fmod(s, 20) < 6 ? 5.0 : 0.0; }; });
+}
+
+// Sampling of a large vocabulary, a machine with much else to do: half of the time no step runs.
+TEST(EnergyWorld, HalfOfTheTimeMayBePausesBetweenSteps) {
+    for (uint64_t step_ns : {1000000u, 100000000u})
+        for (double pause_w : {0.0, 18.0}) {
+            std::printf("steps of %.0f ms, %.0f W beside the idle power in pauses\n", (double)step_ns * 1e-6, pause_w);
+            World w;
+            w.longest_pause_ns = 30000000;
+            w.pause_w = pause_w;
+            w.run(6, 12, 0, [=](Machine &m) { m.sensor.step_ns = step_ns; });
+        }
 }
 
 // ---- Domains --------------------------------------------------------------------------------------------------------
@@ -248,7 +265,7 @@ energy_machine real_clock() {
         for (uint64_t t = (after / 1000000 + 1) * 1000000; t < now && n < cap; t += 1000000) out[n++] = {t, t / 1000 * 20, 20000, 0, 0};
         return n;
     };
-    m.trust = [](void *, size_t) { return tel_trust{0, 0, 1, 1, 1}; };
+    m.trust = [](void *, size_t) { return tel_trust{0, 0, 1, 1, 1, 0}; };
     m.info = [](void *, size_t) {
         tel_domain_info i = {};
         i.name = "package-0";

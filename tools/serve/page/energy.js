@@ -39,6 +39,11 @@ export function withBound(value, bound, whole = null) {
   return `${(shown / 10 ** e).toFixed(digits)} ${unit} ±${(wide / 10 ** e).toFixed(digits)}`;
 }
 
+// "0.3 J (0 to 1.4 J)": where the bound is no small part of the value, the interval says more.
+export function withRange(value, low, high, whole = null) {
+  return `${joules(value, 2, whole)} (${range(low, high)})`;
+}
+
 export function range(low, high) {
   if (!known(low) || !known(high)) return null;
   return `${low > 0 ? joules(low, 2) : '0'} to ${joules(high, 2)}`;
@@ -55,7 +60,9 @@ export function kind(energy) {
 }
 
 export function chipText(energy) {
-  const text = energy && known(energy.energy_joules) ? withBound(energy.energy_joules, energy.bound_joules) : '';
+  const wide = kind(energy) === 'below' && range(energy.low_joules, energy.high_joules);
+  const text = !energy || !known(energy.energy_joules) ? '' : wide ? withRange(energy.energy_joules, energy.low_joules, energy.high_joules)
+    : withBound(energy.energy_joules, energy.bound_joules);
   const estimate = energy && energy.settled === false ? ', not settled' : '';
   switch (kind(energy)) {
     case 'measured': return text + estimate;
@@ -88,7 +95,7 @@ export function slim(energy) {
   if (!energy || typeof energy !== 'object') return null;
   const pick = (object, keys) => (object ? Object.fromEntries(keys.filter((key) => object[key] !== undefined).map((key) => [key, object[key]])) : null);
   const phases = energy.phases || {};
-  const phase = ['joules', 'bound_joules', 'tokens', 'cached_tokens', 'seconds', 'status', 'reason'];
+  const phase = ['joules', 'bound_joules', 'low_joules', 'high_joules', 'tokens', 'cached_tokens', 'seconds', 'status', 'reason'];
   const perToken = energy.joules_per_token || {};
   return {
     ...pick(energy, ['energy_joules', 'avg_power_watts', 'duration_seconds', 'status', 'settled', 'bound_joules', 'low_joules', 'high_joules',

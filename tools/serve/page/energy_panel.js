@@ -1,7 +1,7 @@
 // The chip beside an answer and the panel that it opens: what the answer cost, of what kind the figure is, and where it comes from.
 // SPDX-License-Identifier: Apache-2.0
 import {el, svg, visibleText} from './dom.js';
-import {chipText, explanation, joules, withBound, number, kind, equivalent, range, BULB_WATTS} from './energy.js';
+import {chipText, explanation, joules, withBound, withRange, number, kind, equivalent, range, BULB_WATTS} from './energy.js';
 import {wattsChart} from './watts.js';
 
 const known = (value) => typeof value === 'number' && Number.isFinite(value);
@@ -23,9 +23,12 @@ export function liveChip(value) {
 const METHODS = {counter: 'an energy counter in the hardware', integrated: 'power readings, added up', modelled: 'computed from load, not measured', replayed: 'a recording', simulated: 'made up'};
 
 // Parts are shown in the unit of the whole, so that they can be compared by eye.
-function amount(value, bound, soft, whole) {
-  if (!known(value)) return 'unknown';
-  return soft ? `≈ ${joules(value, 2, whole)}` : withBound(value, bound, whole);
+function amount(part, soft, whole) {
+  if (!known(part.joules)) return 'unknown';
+  if (soft) return `≈ ${joules(part.joules, 2, whole)}`;
+  if (part.status === 'below_resolution' && range(part.low_joules, part.high_joules))
+    return `${withRange(part.joules, part.low_joules, part.high_joules, whole)}, below resolution`;
+  return withBound(part.joules, part.bound_joules, whole);
 }
 
 function row(term, ...value) { return el('div', {class: 'row'}, el('dt', {}, term), el('dd', {dir: 'auto'}, ...value)); }
@@ -37,9 +40,9 @@ function phaseRows(message, soft) {
   const rows = [];
   const note = (...parts) => el('span', {class: 'note'}, list(parts));
   const seconds = (p) => (p && p.seconds > 0 ? `${number(p.seconds, 2)} s` : null);
-  if (prefill) rows.push(row('Prefill', amount(prefill.joules, prefill.bound_joules, soft, message.energy.energy_joules), note(tokens(prefill.tokens, 'new '), tokens(prefill.cached_tokens, 'cached '), seconds(prefill))));
-  if (decode) rows.push(row('Decode', amount(decode.joules, decode.bound_joules, soft, message.energy.energy_joules), note(tokens(decode.tokens, ''), seconds(decode))));
-  if (queue && queue.seconds > 0.05) rows.push(row('Waiting', note(seconds(queue), queue.joules > 0 ? amount(queue.joules, queue.bound_joules, soft, message.energy.energy_joules) : null)));
+  if (prefill) rows.push(row('Prefill', amount(prefill, soft, message.energy.energy_joules), note(tokens(prefill.tokens, 'new '), tokens(prefill.cached_tokens, 'cached '), seconds(prefill))));
+  if (decode) rows.push(row('Decode', amount(decode, soft, message.energy.energy_joules), note(tokens(decode.tokens, ''), seconds(decode))));
+  if (queue && queue.seconds > 0.05) rows.push(row('Waiting', note(seconds(queue), queue.joules > 0 ? amount(queue, soft, message.energy.energy_joules) : null)));
   return rows;
 }
 
