@@ -48,6 +48,7 @@ typedef struct energy_account {
     double unseen_uj;
     double own_uj, others_uj;  // dynamic joules of intervals with others in them, its own and theirs: all that splitting can be wrong by
     double present_ns;         // of the steps that it took part in, whole, and of its pauses: it drew nothing at any other time
+    double border_uj;          // at the border of two phases: what the intervals before and after it would have split otherwise
     double pause_uj;           // joules of pauses, which are split as those of the steps around them
     double share_ns, busy_ns;  // sums of share x interval, and of its part of the time of steps and pauses
     double aged_share_uj, aged_busy_uj; // what the baseline may have drifted when they were booked, over both
@@ -66,7 +67,15 @@ typedef struct energy_pending {
     bool lost; // there was more, and its stamps had to make room
 } energy_pending;
 
+// Where prefill ends and decode begins inside an interval. The work says how to split it; so do the powers in the intervals around it.
+typedef struct energy_border {
+    uint64_t interval;   // number of the last interval that the request had to itself, all of it; 0: there was none
+    double prefill_uw;   // its power, when it was all prefill; 0: it was not
+    double decode_ns, decode_uj, said_uj; // when it held the border: the decode in it, and what the power before it had said otherwise
+} energy_border;
+
 typedef struct energy_share { // of one request in one domain
+    energy_border border;
     energy_account account[ENERGY_ACCOUNTS];
     energy_pending missed[ENERGY_LEAVES]; // before the domain's first edge; lost: while it gave none
 } energy_share;

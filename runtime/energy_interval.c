@@ -20,6 +20,7 @@ static const uint64_t SETTLE_NS = 100000000;
 static const uint64_t WAIT_NS = 30000000000;
 static const double MOSTLY = 0.9; // of an interval's cost: work of one kind
 static const double ALONE = 1 - 1e-9; // share of who had an interval to himself
+static const double ALONE_FRAC = 0.98; // of the time of an interval: its power is that of who held so much of it
 // Stamps wait so long for an edge; a battery gives one in half a minute.
 static const uint64_t LOST_NS = 120000000000;
 static const uint64_t LOOK_BACK_NS = 1000000000;
@@ -174,6 +175,30 @@ static void add_claim(energy_claim *sum, const energy_claim *c) {
     sum->idle_uj += c->idle_uj;
 }
 
+// A request alone: power that jumps at the border of its phases, for reasons of its own or not, shows in the intervals beside the border.
+static void book_border(energy_share *share, const energy_domain *d, const span *s, const energy_claim *prefill, const energy_claim *decode) {
+    const double length = (double)(s->to.t_ns - s->from.t_ns), power_uw = (double)(s->to.total_uj - s->from.total_uj) * 1e9 / length;
+    const energy_border before = share->border;
+    const bool whole = prefill->busy_ns + decode->busy_ns > ALONE_FRAC * length, adjoins = before.interval && before.interval + 1 == d->n_intervals;
+    double other_uj = 0;
+    share->border = (energy_border){.interval = whole ? d->n_intervals : 0};
+    if (!whole) return;
+    if (decode->busy_ns <= 0) {
+        share->border.prefill_uw = power_uw;
+    } else if (prefill->busy_ns > 0) {
+        const double prefill_uj = (double)(prefill->dynamic_uj + prefill->idle_uj);
+        if (adjoins && before.prefill_uw > 0) other_uj = fabs(before.prefill_uw * prefill->busy_ns * 1e-9 - prefill_uj);
+        share->border.decode_ns = decode->busy_ns;
+        share->border.decode_uj = (double)(decode->dynamic_uj + decode->idle_uj);
+        share->border.said_uj = other_uj;
+    } else if (adjoins && before.decode_ns > 0) {
+        other_uj = fmax(0, fabs(power_uw * before.decode_ns * 1e-9 - before.decode_uj) - before.said_uj);
+    }
+    share->account[ENERGY_NEW].border_uj += other_uj;
+    share->account[ENERGY_PREFILLED].border_uj += other_uj;
+    share->account[ENERGY_DECODED].border_uj += other_uj;
+}
+
 static void book_entry(const energy_book *b, energy_domain *d, const span *s, energy_entry *entry, const energy_rest *rest, double cost) {
     energy_account *accounts = entry->share[d - b->domains].account;
     const energy_claim *leaf = &b->claims[entry->claim];
@@ -190,6 +215,7 @@ static void book_entry(const energy_book *b, energy_domain *d, const span *s, en
     const double out_ns[ENERGY_ACCOUNTS] = {out_prefill, out_prefill, out_decode, out_prefill, out_all};
     for (size_t k = 0; k < ENERGY_ACCOUNTS; k++)
         if (by_kind[k]->busy_ns > 0 || by_kind[k]->share > 0) book_account(&accounts[k], d, s, by_kind[k], rest, cost, out_ns[k]);
+    book_border(&entry->share[d - b->domains], d, s, &prefill, &leaf[ENERGY_DECODED]);
     accounts[ENERGY_NEW].hidden_uj += (double)leaf[ENERGY_CACHED].dynamic_uj;
     accounts[ENERGY_CACHED].hidden_uj += (double)leaf[ENERGY_CACHED].dynamic_uj;
     d->totals.requests_uj += all.dynamic_uj + all.idle_uj;

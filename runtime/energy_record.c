@@ -134,7 +134,7 @@ static value value_of(const energy_domain *d, const energy_account *a, energy_pa
                    late_uj, fabs(a->aged_busy_uj - a->aged_share_uj + drift * (a->late_busy_ns - a->late_share_ns))};
 }
 
-// Highest true energy that fits into the time of the steps it had a part in. No peak is known: infinite.
+// Highest true energy that fits into the time of the steps it had a part in. The device's limit is not known: infinite.
 static double most_uj(const energy_domain *d, double present_ns) {
     const double peak_uw = fmax(d->trust.peak_uw, d->peak_uw);
     return d->trust.peak_uw > 0 ? (peak_uw * (1 + d->trust.gain_frac) + d->trust.offset_uw) * present_ns * 1e-9 : INFINITY;
@@ -143,7 +143,7 @@ static double most_uj(const energy_domain *d, double present_ns) {
 static double attribution(const energy_domain *d, const energy_account *a) {
     // The present model knows more than the one that split: where it would split otherwise, that is a known error.
     return fabs(energy_cost(d->model.theta, a->lean)) + CERTAIN * energy_model_sd(&d->model, a->lean) +
-           hypot(MISFIT * d->model.misfit_frac * a->split_uj, disagreement(d, a->lean)) + alone(d, a->hidden_uj) + a->guess_uj + a->pause_uj;
+           hypot(MISFIT * d->model.misfit_frac * a->split_uj, disagreement(d, a->lean)) + alone(d, a->hidden_uj) + a->guess_uj + a->pause_uj + a->border_uj;
 }
 
 // Whatever else drew power before the first step and after the last one, in intervals of which a part was this account's, was booked

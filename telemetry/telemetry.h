@@ -207,7 +207,7 @@ typedef struct tel_trust {
     double offset_uw;
     double low_factor, high_factor; // modelled domains: the truth lies between these times the value; 1, 1 for measured ones
     double coverage_frac; // share of the time that the sensor looks at (part-time sensors: 0.25)
-    double peak_uw;       // highest true power that domain i can have had for a moment, by its limit and what was seen; 0: nothing was seen yet
+    double peak_uw;       // highest power that the device can have for a moment, by its power limit; 0: the limit is not known
 } tel_trust;
 tel_trust tel_meter_trust(const tel_meter *meter, size_t i);
 

@@ -78,16 +78,19 @@ static double truth_uw(const tel_track *t, double reading_uw) {
     return p > 0 ? p : 0;
 }
 
+double track_limit_peak(const tel_track *t) {
+    const tel_card *card = t->options.card;
+    // Boards exceed their limit for milliseconds by up to a third (467 W were measured on one of 350 W).
+    return 1.35 * (card->limit_w > 0 ? card->limit_w * 1e6 : (double)t->options.limit_uw);
+}
+
 void track_extremes(const tel_track *t, double *low_uw, double *high_uw) {
     double low = isfinite(t->min_uw) ? t->min_uw : 0, high = t->max_uw;
     double margin = 0.02 * high + (t->options.scope == TEL_SCOPE_GPU_BOARD ? 1e6 : 0), swing = high - low + margin;
     *low_uw = low > margin ? low - margin : 0;
     if (t->kind == TEL_CARD_AVERAGED) *low_uw = 0; // a second of averaging hides the depths as well as the peaks
-    const tel_card *card = t->options.card;
-    // Boards exceed their limit for milliseconds by up to a third (467 W were measured on one of 350 W).
-    double limit_uw = card->limit_w > 0 ? card->limit_w * 1e6 : (double)t->options.limit_uw;
-    double peak = 1.35 * limit_uw;
-    if (limit_uw <= 0) { // nobody says: a load in step with the sensor hides its peaks behind its mean
+    double peak = track_limit_peak(t);
+    if (peak <= 0) { // nobody says: a load in step with the sensor hides its peaks behind its mean
         double beyond = t->kind == TEL_CARD_COUNTER ? 1 : 3;
         peak = fmax(high + beyond * swing, 1.5 * high);
     } else if (t->kind == TEL_CARD_PART_TIME) {

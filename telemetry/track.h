@@ -61,6 +61,7 @@ struct tel_track {
 const tel_knot *track_knot(const tel_track *track, size_t i); // i < n, oldest first
 // Lowest and highest power that the device can have had in between, uW.
 void track_extremes(const tel_track *track, double *low_uw, double *high_uw);
+double track_limit_peak(const tel_track *track); // by the device's power limit, uW; 0: it is not known
 // The highest power as a sensor shows it that averages a short part of each step: such windows do catch the peaks.
 double track_seen_peak(const tel_track *track);
 uint64_t track_lag_ns(const tel_track *track); // common uncertainty of all knots' times, +- half of this

@@ -243,12 +243,11 @@ size_t tel_track_edges(const tel_track *t, uint64_t after_ns, tel_edge *out, siz
 }
 
 tel_trust tel_track_trust(const tel_track *t) {
-    double blind_ns = 0, all_ns = t->n < 2 ? 0 : (double)(track_knot(t, t->n - 1)->t_ns - track_knot(t, 0)->t_ns), low_uw, peak_uw = 0;
-    if (t->max_uw > 0) track_extremes(t, &low_uw, &peak_uw);
+    double blind_ns = 0, all_ns = t->n < 2 ? 0 : (double)(track_knot(t, t->n - 1)->t_ns - track_knot(t, 0)->t_ns);
     for (int k = TEL_STRETCH_UNSEEN; all_ns > 0 && k < TEL_N_STRETCHES; k++)
         blind_ns += (double)(track_knot(t, t->n - 1)->blind_ns[k] - track_knot(t, 0)->blind_ns[k]);
     return (tel_trust){.gain_frac = t->gain_error, .offset_uw = t->offset_error * 1e6, .low_factor = t->options.low_factor, .high_factor = t->options.high_factor,
-                       .coverage_frac = all_ns > 0 ? clamp(1 - blind_ns / all_ns) : 1, .peak_uw = peak_uw};
+                       .coverage_frac = all_ns > 0 ? clamp(1 - blind_ns / all_ns) : 1, .peak_uw = track_limit_peak(t)};
 }
 
 bool tel_track_power(const tel_track *t, uint64_t *power_uw_out) {

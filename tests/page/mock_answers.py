@@ -74,7 +74,7 @@ def energy(kind, new, cached, decoded, settled=True):
     fix = {"unavailable": "sudo chmod a+r /sys/class/powercap/intel-rapl:0/energy_uj", "modelled": "--tdp-watts WATTS"}.get(kind)
 
     def phase(joules, s, **more):
-        return {"joules": j(joules), "bound_joules": j(joules * share), "seconds": s, "status": status, "reason": reason, **more}
+        return {"joules": j(joules), "bound_joules": j(joules * share), "low_joules": j(joules * (1 - share)), "high_joules": j(joules * (1 + share)), "seconds": s, "status": status, "reason": reason, **more}
 
     def each(value, n):
         return {"joules": j(value) if n else None, "bound_joules": j(value * share) if n else None, "reason": None if n and known else "there were no such tokens"}

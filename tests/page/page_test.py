@@ -93,7 +93,7 @@ def statuses(page, checks, shots):
     expect = {
         "measured": ("measured", "J ±", ["Prefill", "Decode", "new tokens", "Tokens per joule", "Average power", "package-0 (powercap)", "CPU package", "counter", "settled"]),
         "modelled": ("modelled", "≈ ", ["Modelled, not measured", "--tdp-watts WATTS", "probably"]),
-        "below": ("below", "below resolution", ["too short for the meter"]),
+        "below": ("below", "below resolution", ["too short for the meter", " J (", " to ", "J), below resolution"]),
         "disputed": ("disputed", "disputed", ["contradict each other"]),
         "unavailable": ("unknown", "energy unknown", ["root only", "sudo chmod a+r", "decoded tokens"]),
         "replayed": ("replayed", "replayed", ["recording of a meter"]),

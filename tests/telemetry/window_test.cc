@@ -179,6 +179,14 @@ struct Track {
     tel_energy energy(double t0, double t1) { return tel_track_energy(track, at_ns(t0), at_ns(t1)); }
 };
 
+TEST(Window, TheHighestPowerFollowsFromTheLimitOnly) {
+    Track t(TEL_SERIES_COUNTER, tel_card_exact());
+    for (int i = 0; i <= 50; i++) t.push(i * 0.02, i * 1e6);
+    EXPECT_EQ(tel_track_trust(t.track).peak_uw, 0) << "what was seen says nothing about what can be";
+    Track board(TEL_SERIES_POWER, tel_card_by_name("NVIDIA GeForce RTX 3090"));
+    EXPECT_NEAR(tel_track_trust(board.track).peak_uw, 1.35 * 350e6, 1);
+}
+
 TEST(Window, SteadyCounterIsExact) {
     Track t(TEL_SERIES_COUNTER, tel_card_exact());
     for (int i = 0; i <= 100; i++) t.push(i * 0.02, i * 0.02 * 50e6); // 50 W

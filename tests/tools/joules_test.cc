@@ -26,7 +26,7 @@ TEST(Joules, Words) {
     EXPECT_EQ(words(joules_of(12300000, 800000)), "12.3 J +- 0.8");
     EXPECT_EQ(words(joules_of(1204000, 12000)), "1.204 J +- 0.012");
     EXPECT_EQ(words(joules_of(1500000000, 20000000)), "1.500 kJ +- 0.020");
-    EXPECT_EQ(words(joules_of(500000, 400000, TEL_BELOW_RESOLUTION)), "500 mJ +- 400, below resolution");
+    EXPECT_EQ(words(joules_of(500000, 400000, TEL_BELOW_RESOLUTION)), "500 mJ (100 to 900 mJ), below resolution");
     EXPECT_EQ(words(joules_of(5000000, 0, TEL_MEASURED, TEL_METHOD_SIMULATED)), "5.000 J +- 0, simulated");
     EXPECT_EQ(words(modelled(12000000)), "~12 J, modelled: 4.0 to 36 J");
     EXPECT_EQ(words(tel_energy_unavailable("no counter can be read", nullptr)), "unavailable - no counter can be read");
@@ -35,6 +35,27 @@ TEST(Joules, Words) {
     tel_energy e = joules_of(12300000, 800000);
     EXPECT_STREQ(format_energy_per(&e, 0, text), "-");
     EXPECT_STREQ(format_energy_per(&e, 10, text), "1.23 J +- 0.08");
+}
+
+TEST(Joules, BelowTheResolutionTheIntervalIsShown) {
+    auto below = [](uint64_t uj, uint64_t low, uint64_t high, tel_method method = TEL_METHOD_COUNTER) {
+        tel_energy e = joules_of(uj, high - uj, TEL_BELOW_RESOLUTION, method);
+        e.low_uj = low;
+        e.high_uj = high;
+        return words(e);
+    };
+    EXPECT_EQ(below(300000, 0, 1390000), "0.3 J (0 to 1.4 J), below resolution");
+    EXPECT_EQ(below(31000, 0, 1390000), "0.03 J (0 to 1.4 J), below resolution");
+    EXPECT_EQ(below(0, 0, 1390000), "0.0 J (0 to 1.4 J), below resolution");
+    EXPECT_EQ(below(11000000, 0, 12000000000), "0.01 kJ (0 to 12 kJ), below resolution");
+    EXPECT_EQ(below(1440000, 380000, 2410000, TEL_METHOD_SIMULATED), "1.4 J (0.3 to 2.5 J), simulated, below resolution");
+    EXPECT_EQ(below(5, 0, 12), "5 uJ (0 to 12 uJ), below resolution");
+    tel_energy sides_unknown = joules_of(500000, 400000, TEL_BELOW_RESOLUTION);
+    sides_unknown.low_uj = sides_unknown.high_uj = 0;
+    EXPECT_EQ(words(sides_unknown), "500 mJ +- 400, below resolution");
+    tel_energy e = joules_of(500000, 400000, TEL_BELOW_RESOLUTION);
+    char text[ENERGY_TEXT];
+    EXPECT_STREQ(format_energy_per(&e, 10, text), "50 mJ (10 to 90 mJ), below resolution");
 }
 
 TEST(Joules, ALowerEndOfNothingIsPlainZero) {

@@ -206,6 +206,51 @@ TEST(EnergyWorld, ADomainThatEndsLeavesTheOthersWhole) {
     EXPECT_GT((double)t.unattributed_uj, 0.0) << "of the time without edges";
 }
 
+// A machine that the model fits well, and another program that starts, stops or goes on within a step or two of the border of a request's
+// phases: inside the one interval that holds it.
+double jump_from_s, jump_until_s;
+
+TEST(EnergyWorld, PowerMayJumpAtTheBorderOfPhases) {
+    Tally prefill, decode;
+    for (uint64_t seed = 500; seed < 510; seed++) {
+        Machine m(seed);
+        m.law.noise = 0.005;
+        m.law.crowd_factor = 1;
+        m.max_w = 120;
+        m.sensor.step_ns = 50000; // edges that hide nothing
+        m.background_w = [](double s) { return s > jump_from_s && s < jump_until_s ? 60.0 : 0.0; };
+        jump_from_s = jump_until_s = 0;
+        Open open(m);
+        Server server(m);
+        server.chunk = 16;
+        for (int i = 0; i < 60; i++) {
+            m.rest(300000000);
+            server.admit(request_of(pick(m.rng, 100, 300), pick(m.rng, 20, 60)));
+            const Request &r = *server.requests.back();
+            while (r.prefilled < r.n_prompt - 16) server.step();
+            const bool starts = i % 2; // else it stops
+            const double at = (double)m.now_ns * 1e-9 + pick(m.rng, 0, 40) * 1e-3;
+            if (i >= 20) jump_from_s = starts ? at : 0;
+            if (i >= 20) jump_until_s = starts ? at + 100 : at;
+            server.drain();
+            jump_from_s = jump_until_s = 0;
+        }
+        m.rest(1500000000);
+        expect_exact(wtl_energy_totals_of(open.e, 0));
+        for (size_t i = 20; i < server.requests.size(); i++) {
+            wtl_energy_report q;
+            ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[i]->id, &q));
+            prefill.add(q.prefill.energy, server.requests[i]->truth.prefill());
+            decode.add(q.decode.energy, server.requests[i]->truth.decode());
+        }
+    }
+    for (Tally *t : {&prefill, &decode}) {
+        std::printf("  %d phases, within the bound %.2f %%, median half width %.1f %%\n", t->n, 100 * t->frac(), 100 * t->median());
+        EXPECT_GE(t->frac(), 0.99);
+        EXPECT_LE(t->median(), 0.2);
+    }
+}
+
 // ---- Waiting --------------------------------------------------------------------------------------------------------
 
 TEST(EnergyWorld, ARequestThatWaitsDoesNotHoldBackTheOthers) {
