@@ -26,6 +26,7 @@ int cmd_perplexity(int argc, char **argv);
 int cmd_fetch(int argc, char **argv);
 int cmd_ledger(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 
 // ---- Options -----------------------------------------------------------------------------------------------------
 typedef enum cli_kind {

@@ -20,6 +20,7 @@ static const command commands[] = {
     {"fetch", cmd_fetch, "get a model file, verified"},
     {"info", cmd_info, "say what a model file holds"},
     {"tokenize", cmd_tokenize, "turn text into tokens"},
+    {"bench", cmd_bench, "measure speed and joules of a model on this machine"},
     {"ledger", cmd_ledger, "say what requests have cost, in joules"},
     {"perplexity", cmd_perplexity, "measure how well a model predicts a text"},
     {"meters", cmd_meters, "say which energy sources this machine has, and how far to trust them"},

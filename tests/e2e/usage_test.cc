@@ -6,7 +6,7 @@
 
 namespace {
 
-const std::vector<std::string> kCommands = {"run", "fetch", "info", "tokenize", "perplexity"};
+const std::vector<std::string> kCommands = {"run", "fetch", "info", "tokenize", "perplexity", "bench"};
 
 TEST(Usage, HelpListsEveryCommand) {
     RunResult r = run_wattle({"--help"});

@@ -1,0 +1,133 @@
+// See bench_options.h. Names, defaults and lists are llama-bench's.
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/bench_options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OPTION_LIST(full, short_name, variable, help_text) \
+    {.name = (full), .also = (short_name), .kind = CLI_LIST, .value = (variable), .arg = "LIST", .help = (help_text)}
+
+static int parse(bench_options *o, int argc, char **argv, const char **operands, int max_operands, int *n_operands) {
+    const cli_option options[] = {
+        {.name = "model", .letter = 'm', .kind = CLI_LIST, .value = &o->models, .arg = "FILE", .help = "GGUF file; may be given several times (default: the model that `wattle fetch smollm2` gets)"},
+        {.name = "n-prompt", .letter = 'p', .kind = CLI_LIST, .value = &o->n_prompt, .arg = "LIST", .help = "prompt tokens to prefill; 0: no such test (default 512)"},
+        {.name = "n-gen", .letter = 'n', .kind = CLI_LIST, .value = &o->n_gen, .arg = "LIST", .help = "tokens to decode; 0: no such test (default 128)"},
+        {.name = "prompt-gen", .also = "pg", .kind = CLI_LIST, .value = &o->pairs, .arg = "P,N", .help = "a test that prefills P tokens and decodes N behind them; may be given several times"},
+        {.name = "n-depth", .letter = 'd', .kind = CLI_LIST, .value = &o->n_depth, .arg = "LIST", .help = "tokens that are in the KV cache before the clock starts (default 0)"},
+        OPTION_LIST("n-parallel", "npl", &o->n_parallel, "sequences that prefill and decode at once; tokens/s counts all of them (default 1)"),
+        {.name = "batch-size", .letter = 'b', .kind = CLI_LIST, .value = &o->n_batch, .arg = "LIST", .help = "most tokens of a step (default 2048)"},
+        OPTION_LIST("ubatch-size", "ub", &o->n_ubatch, "most tokens of a step; the smaller of the two counts (default 512)"),
+        {.name = "threads", .letter = 't', .kind = CLI_LIST, .value = &o->n_threads, .arg = "LIST", .help = "threads (default: the physical cores this process may use)"},
+        OPTION_LIST("cache-type-k", "ctk", &o->type_k, "type of the KV cache (default f16)"),
+        OPTION_LIST("cache-type-v", "ctv", &o->type_v, "the same, for V; both must be alike (default f16)"),
+        {.name = "repetitions", .letter = 'r', .kind = CLI_INT, .value = &o->repetitions, .arg = "N", .min = 1, .max = 100000, .help = "of each test, besides the warm-up (default 5)"},
+        {.name = "delay", .kind = CLI_INT, .value = &o->delay_s, .arg = "S", .min = 0, .max = 86400, .help = "seconds of rest before each test (default 0)"},
+        {.name = "no-warmup", .kind = CLI_FLAG, .value = &o->no_warmup, .help = "start the clock with the first run"},
+        {.name = "output", .letter = 'o', .kind = CLI_STRING, .value = &o->output, .arg = "FORMAT", .choices = "md|csv|json|jsonl|sql",
+         .help = "md (a table, default), csv, json, jsonl or sql"},
+        {.name = "progress", .kind = CLI_FLAG, .value = &o->progress, .help = "say on standard error what is running"},
+        CLI_OPTION_BACKEND(&o->backend),
+        CLI_OPTIONS_METER(&o->meter),
+    };
+    const cli_command command = {
+        .name = "bench", .summary = "measure speed and joules of a model on this machine", .operands = "", .options = options, .n_options = CLI_COUNT(options),
+        .notes = "LIST: numbers between commas and ranges first-last, first-last+step, first-last*factor; every combination is a test.\n"
+                 "Options, tests and fields are llama-bench's, so that its scripts can read the output; our fields come behind them\n"
+                 "(joules are the means of one repetition, null with a reason where no source can be read). Results go to standard\n"
+                 "output. Ctrl-C prints what was measured so far (exit code 130).\n\n"
+                 "examples:\n"
+                 "  wattle bench\n"
+                 "  wattle bench -m a.gguf -m b.gguf -p 512 -n 128 -t 1,2 -o json\n"
+                 "  wattle bench -p 0 -n 64 -npl 1,8,32\n"
+                 "  wattle bench -p 0 -n 32 -d 0-2048+512\n"};
+    return cli_parse(&command, argc, argv, operands, max_operands, n_operands);
+}
+
+// ---- Lists ----------------------------------------------------------------------------------------------------------
+static int read_lists(bench_options *o) {
+    bench_params *p = &o->params;
+    const struct {
+        const char *name;
+        const cli_list *given;
+        bench_list *out;
+        int32_t min;
+    } lists[] = {{"n-prompt", &o->n_prompt, &p->n_prompt, 0}, {"n-gen", &o->n_gen, &p->n_gen, 0}, {"n-depth", &o->n_depth, &p->n_depth, 0},
+                 {"n-parallel", &o->n_parallel, &p->n_parallel, 1}, {"batch-size", &o->n_batch, &p->n_batch, 1}, {"ubatch-size", &o->n_ubatch, &p->n_ubatch, 1},
+                 {"threads", &o->n_threads, &p->n_threads, 1}};
+    char why[160];
+    for (size_t i = 0; i < CLI_COUNT(lists); i++)
+        for (size_t k = 0; k < lists[i].given->n; k++)
+            if (!bench_list_add(lists[i].out, lists[i].given->items[k], lists[i].min, why, sizeof why))
+                return cli_wrong("bench: --%s %s: %s", lists[i].name, lists[i].given->items[k], why);
+    for (size_t k = 0; k < o->pairs.n; k++, p->n_pairs++)
+        if (!bench_pair_parse(o->pairs.items[k], &p->pair_prompt[k], &p->pair_gen[k], why, sizeof why)) return cli_wrong("bench: -pg %s: %s", o->pairs.items[k], why);
+    for (size_t i = 0; i < p->n_parallel.n; i++)
+        if (p->n_parallel.values[i] > BENCH_PARALLEL_MAX) return cli_wrong("bench: --n-parallel %d: at most %d", p->n_parallel.values[i], BENCH_PARALLEL_MAX);
+    return CLI_GO;
+}
+
+static int read_kv_types(const char *name, const cli_list *given, wtl_kv_type *out, size_t *n) {
+    for (size_t i = 0; i < given->n; i++) {
+        const char *item = given->items[i];
+        while (*item) {
+            char word[16];
+            const size_t len = strcspn(item, ",");
+            snprintf(word, sizeof word, "%.*s", (int)len, item);
+            if (*n == BENCH_KV_MAX || !bench_kv_parse(word, &out[*n])) return cli_wrong("bench: --%s %s: must be %s", name, given->items[i], bench_kv_names());
+            ++*n;
+            item += len + (item[len] == ',');
+        }
+    }
+    return CLI_GO;
+}
+
+// ---- Models -----------------------------------------------------------------------------------------------------------
+static int add_model(bench_options *o, char *path) {
+    if (!path) return cli_fail("out of memory");
+    if (o->n_texts == CLI_COUNT(o->texts)) {
+        free(path);
+        return cli_wrong("bench: more than %zu models", CLI_COUNT(o->texts));
+    }
+    o->texts[o->n_texts++] = path;
+    o->params.models[o->params.n_models++] = path;
+    return CLI_GO;
+}
+
+// llama-bench takes a,b for two models; a file whose name has a comma is one.
+static int add_models(bench_options *o, const char *text) {
+    if (access(text, F_OK) == 0 || !strchr(text, ',')) return add_model(o, strdup(text));
+    int code = CLI_GO;
+    while (code == CLI_GO && *text) {
+        const size_t len = strcspn(text, ",");
+        if (len) code = add_model(o, strndup(text, len));
+        text += len + (text[len] == ',');
+    }
+    return code;
+}
+
+static int read_models(bench_options *o) {
+    int code = CLI_GO;
+    for (size_t i = 0; i < o->models.n && code == CLI_GO; i++) code = add_models(o, o->models.items[i]);
+    if (code != CLI_GO || o->params.n_models) return code;
+    char *path = NULL;
+    code = cli_model_path(NULL, &path);
+    return code == CLI_GO ? add_model(o, path) : code;
+}
+
+int bench_options_read(bench_options *o, int argc, char **argv, const char **operands, int max_operands, int *n_operands) {
+    int code = parse(o, argc, argv, operands, max_operands, n_operands);
+    if (code != CLI_GO) return code;
+    bench_format_parse(o->output ? o->output : "md", &o->format);
+    code = read_lists(o);
+    if (code == CLI_GO) code = read_kv_types("cache-type-k", &o->type_k, o->params.type_k, &o->params.n_type_k);
+    if (code == CLI_GO) code = read_kv_types("cache-type-v", &o->type_v, o->params.type_v, &o->params.n_type_v);
+    return code == CLI_GO ? read_models(o) : code;
+}
+
+void bench_options_free(bench_options *o) {
+    for (size_t i = 0; i < o->n_texts; i++) free(o->texts[i]);
+    *o = (bench_options){0};
+}
