@@ -17,7 +17,7 @@ allowed() {
     models | models/*) echo '^(runtime/base/|kernels/[^/]+$|kernels/ref/|models/)' ;;
     runtime) echo '^(runtime/|models/|kernels/|telemetry/telemetry\.h$)' ;;
     telemetry) echo '^telemetry/' ;;
-    tools | tools/*) echo '^(tools/|runtime/(wattle|energy|chat|batch)\.h$|telemetry/telemetry\.h$)' ;;
+    tools | tools/*) echo '^(tools/|runtime/(wattle|energy|chat|batch|limits)\.h$|telemetry/telemetry\.h$)' ;;
     *) echo '^$' ;;
     esac
 }

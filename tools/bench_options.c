@@ -28,6 +28,8 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
         {.name = "no-warmup", .kind = CLI_FLAG, .value = &o->no_warmup, .help = "start the clock with the first run"},
         {.name = "output", .letter = 'o', .kind = CLI_STRING, .value = &o->output, .arg = "FORMAT", .choices = "md|csv|json|jsonl|sql",
          .help = "md (a table, default), csv, json, jsonl or sql"},
+        {.name = "no-limits", .kind = CLI_FLAG, .value = &o->no_limits, .help = "do not measure the machine's limits: no pct_bandwidth and pct_compute"},
+        {.name = "limits", .kind = CLI_FLAG, .value = &o->limits, .help = "print what the machine can do at most and nothing else: memory reads, integer and float multiply-adds, with 1 thread and all (or -t); md or json"},
         {.name = "progress", .kind = CLI_FLAG, .value = &o->progress, .help = "say on standard error what is running"},
         CLI_OPTION_BACKEND(&o->backend),
         CLI_OPTIONS_METER(&o->meter),
@@ -36,13 +38,15 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
         .name = "bench", .summary = "measure speed and joules of a model on this machine", .operands = "", .options = options, .n_options = CLI_COUNT(options),
         .notes = "LIST: numbers between commas and ranges first-last, first-last+step, first-last*factor; every combination is a test.\n"
                  "Options, tests and fields are llama-bench's, so that its scripts can read the output; our fields come behind them\n"
-                 "(joules are the means of one repetition, null with a reason where no source can be read). Results go to standard\n"
-                 "output. Ctrl-C prints what was measured so far (exit code 130).\n\n"
+                 "(joules are the means of one repetition, null with a reason where no source can be read; GB/s counts weights and KV,\n"
+                 "with its share of the memory limit measured in the same run: above 100 % they came from a cache). Results go to\n"
+                 "standard output. Ctrl-C prints what was measured so far (exit code 130).\n\n"
                  "examples:\n"
                  "  wattle bench\n"
                  "  wattle bench -m a.gguf -m b.gguf -p 512 -n 128 -t 1,2 -o json\n"
                  "  wattle bench -p 0 -n 64 -npl 1,8,32\n"
-                 "  wattle bench -p 0 -n 32 -d 0-2048+512\n"};
+                 "  wattle bench -p 0 -n 32 -d 0-2048+512\n"
+                 "  wattle bench --limits\n"};
     return cli_parse(&command, argc, argv, operands, max_operands, n_operands);
 }
 
@@ -124,7 +128,7 @@ int bench_options_read(bench_options *o, int argc, char **argv, const char **ope
     code = read_lists(o);
     if (code == CLI_GO) code = read_kv_types("cache-type-k", &o->type_k, o->params.type_k, &o->params.n_type_k);
     if (code == CLI_GO) code = read_kv_types("cache-type-v", &o->type_v, o->params.type_v, &o->params.n_type_v);
-    return code == CLI_GO ? read_models(o) : code;
+    return code == CLI_GO && !o->limits ? read_models(o) : code;
 }
 
 void bench_options_free(bench_options *o) {

@@ -1,7 +1,9 @@
 // `wattle bench`: speed and joules of models on this machine, as rows that llama-bench's readers understand.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdlib.h>
+#include <string.h>
 
+#include "tools/bench_limits.h"
 #include "tools/bench_options.h"
 
 typedef struct bench {
@@ -10,6 +12,7 @@ typedef struct bench {
     size_t n_cases;
     tel_meter *meter;
     bench_model model;
+    bench_roofs roofs;
     bench_printer printer;
     size_t n_busy;       // tests during which others used the machine
     bench_use worst_use; // of those
@@ -47,8 +50,12 @@ static int run_case(bench *b, size_t i) {
                                .delay_s = b->options.delay_s, .case_index = i, .n_cases = b->n_cases, .meter = b->meter,
                                .no_meter = "the meter is switched off (--meter none)"};
     bench_result result = {0};
+    bench_limit limit = {0};
+    const bool reference = b->options.backend && strcmp(b->options.backend, "ref") == 0;
     int code = bench_model_open(&b->model, &b->cases[i], b->options.backend);
+    if (code == CLI_GO && !b->options.no_limits) code = bench_roof(&b->roofs, &b->model, reference, &limit);
     if (code == CLI_GO) code = bench_run(&b->model, &b->cases[i], &settings, &result);
+    result.limit = limit;
     if (result.n_samples && (code == CLI_GO || code == CLI_INTERRUPTED)) {
         json_t *row = bench_row(&b->model, &result);
         if (row) bench_print_row(&b->printer, row);
@@ -73,15 +80,19 @@ static int run_cases(bench *b) {
     return code == CLI_GO ? CLI_OK : code;
 }
 
+static int run_tests(bench *b) {
+    int code = bench_cases(&b->options.params, &b->cases, &b->n_cases);
+    if (code == CLI_GO) code = bench_cases_check(b->cases, b->n_cases);
+    return code == CLI_GO ? run_cases(b) : code;
+}
+
 int cmd_bench(int argc, char **argv) {
     bench b = {.options = {.repetitions = 5}};
     int n_operands = 0;
     int code = bench_options_read(&b.options, argc, argv, NULL, 0, &n_operands);
-    if (code == CLI_GO) code = bench_cases(&b.options.params, &b.cases, &b.n_cases);
-    if (code == CLI_GO) code = bench_cases_check(b.cases, b.n_cases);
     if (code == CLI_GO) {
         cli_catch_interrupt();
-        code = run_cases(&b);
+        code = b.options.limits ? bench_limits_command(&b.options.params.n_threads, b.options.format) : run_tests(&b);
     }
     bench_model_close(&b.model);
     tel_meter_close(&b.meter);

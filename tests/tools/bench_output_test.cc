@@ -27,7 +27,7 @@ const TinyModel &tiny() {
 
 RunResult bench(vector<string> args, const RunOptions &o = {}) {
     args.insert(args.begin(), {"bench", "-m", tiny().path()});
-    return run_wattle(args, o);
+    return run_wattle(args, o); // limits take half a second: tests that do not look at them say --no-limits
 }
 
 vector<string> lines_of(const string &text) {
@@ -57,7 +57,7 @@ const vector<string> kTheirs = {
     "n_threads", "cpu_mask", "cpu_strict", "poll", "type_k", "type_v", "n_gpu_layers", "n_cpu_moe", "split_mode", "main_gpu", "no_kv_offload", "flash_attn",
     "devices", "tensor_split", "tensor_buft_overrides", "load_mode", "lazy_mode", "embeddings", "no_op_offload", "no_host", "repack", "fit_target", "fit_min_ctx",
     "n_prompt", "n_gen", "n_depth", "test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts"};
-const vector<string> kSmall = {"-p", "16", "-n", "4", "-r", "2"};
+const vector<string> kSmall = {"-p", "16", "-n", "4", "-r", "2", "--no-limits"};
 
 vector<string> small(vector<string> more) {
     more.insert(more.begin(), kSmall.begin(), kSmall.end());
@@ -96,7 +96,7 @@ TEST(BenchOutput, JsonHasTheFieldsInOrderAndOurs) {
 }
 
 TEST(BenchOutput, JoulesOfAKnownSource) {
-    RunResult r = bench({"-p", "64", "-n", "0", "-r", "40", "-o", "jsonl", "--meter", "simulated:20", "--meter-interval", "1"});
+    RunResult r = bench({"-p", "64", "-n", "0", "-r", "40", "-o", "jsonl", "--no-limits", "--meter", "simulated:20", "--meter-interval", "1"});
     ASSERT_EQ(r.code, 0) << r.err;
     Json j(r.out);
     EXPECT_EQ(j.text("joules_method"), "simulated");
@@ -106,6 +106,22 @@ TEST(BenchOutput, JoulesOfAKnownSource) {
     EXPECT_NEAR(j.number("tokens_per_joule") * j.number("joules_per_token"), 1, 1e-6);
     EXPECT_GE(j.number("joules") * 1.2, 20 * j.number("avg_ns") * 1e-9); // at least what the repetition itself took
     EXPECT_GT(j.number("joules_bound"), 0);
+}
+
+TEST(BenchOutput, SharesAreOfTheLimitsOfTheSameRun) {
+    RunResult r = bench({"-p", "64", "-n", "0", "-r", "2", "-t", "1", "-o", "jsonl"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    Json j(r.out);
+    EXPECT_NEAR(j.number("pct_bandwidth"), 100 * j.number("gb_per_s") / j.number("limit_gb_per_s"), 1e-4);
+    EXPECT_NEAR(j.number("pct_compute"), 100 * j.number("gmac_per_s") / j.number("limit_gmac_per_s"), 1e-4);
+    EXPECT_NE(j.text("limit_arithmetic"), "");
+    RunResult limits = run_wattle({"bench", "--limits", "-t", "1", "-o", "json"});
+    ASSERT_EQ(limits.code, 0) << limits.err;
+    json_t *rows = json_loads(limits.out.c_str(), 0, nullptr);
+    ASSERT_EQ(json_array_size(rows), 1u);
+    EXPECT_GT(json_number_value(json_object_get(json_array_get(rows, 0), "read_gb_per_s")), 0.1);
+    json_decref(rows);
+    expect_sentence(run_wattle({"bench", "--limits", "-o", "csv"}), 2, {"--limits", "md or json"});
 }
 
 TEST(BenchOutput, CsvHasAColumnForEveryName) {
@@ -124,7 +140,7 @@ TEST(BenchOutput, CsvHasAColumnForEveryName) {
 TEST(BenchOutput, SqlIsTakenBySqlite) {
     TempDir dir;
     const string model = dir.write("it's a \"model\".gguf", read_whole(tiny().path()));
-    RunResult r = run_wattle({"bench", "-m", model, "-p", "16", "-n", "4", "-r", "2", "-o", "sql", "--meter", "none"});
+    RunResult r = run_wattle({"bench", "-m", model, "-p", "16", "-n", "4", "-r", "2", "-o", "sql", "--no-limits", "--meter", "none"});
     ASSERT_EQ(r.code, 0) << r.err;
     sqlite3 *db = nullptr;
     ASSERT_EQ(sqlite3_open(":memory:", &db), SQLITE_OK);
@@ -173,7 +189,7 @@ TEST(BenchOutput, WrongUseGetsASentence) {
     expect_sentence(bench({"-m", "/nowhere/b.gguf"}), 1, {"/nowhere/b.gguf"}); // the second model is looked at before the first one runs
     expect_sentence(bench({"-p", "600", "-n", "0"}), 1, {"pp600", "512"});
     expect_sentence(bench({"-p", "500", "-n", "0", "-d", "100"}), 1, {"pp500 @ d100", "600 positions"});
-    EXPECT_EQ(bench({"-p", "512", "-n", "0", "-r", "1"}).code, 0); // exactly full
+    EXPECT_EQ(bench({"-p", "512", "-n", "0", "-r", "1", "--no-limits"}).code, 0); // exactly full
 }
 
 TEST(BenchOutput, AFullDiskAndAReaderThatLeft) {
@@ -181,14 +197,14 @@ TEST(BenchOutput, AFullDiskAndAReaderThatLeft) {
     RunOptions leaves;
     leaves.close_out = true;
     leaves.timeout_s = 60;
-    RunResult r = bench({"-p", "16", "-n", "0", "-r", "2", "-t", "1,1,1,1,1,1,1,1"}, leaves);
+    RunResult r = bench({"-p", "16", "-n", "0", "-r", "2", "-t", "1,1,1,1,1,1,1,1", "--no-limits"}, leaves);
     EXPECT_EQ(r.code, 0) << r.err;
 }
 
 TEST(BenchOutput, CtrlCPrintsWhatIsDone) {
     RunOptions o;
     o.interrupt_after_bytes = 100; // the first test's row
-    RunResult quick = bench({"-p", "8,16,32", "-n", "200", "-r", "60", "-o", "json"}, o);
+    RunResult quick = bench({"-p", "8,16,32", "-n", "200", "-r", "60", "-o", "json", "--no-limits"}, o);
     EXPECT_EQ(quick.code, 130) << quick.err;
     json_t *rows = json_loads(quick.out.c_str(), 0, nullptr);
     ASSERT_NE(rows, nullptr) << quick.out;
@@ -198,7 +214,7 @@ TEST(BenchOutput, CtrlCPrintsWhatIsDone) {
 }
 
 TEST(BenchOutput, SeveralModelsAndKvTypes) {
-    RunResult r = run_wattle({"bench", "-m", string(tiny().path()) + "," + tiny().path(), "-p", "8", "-n", "0", "-r", "1", "-ctk", "f16,f32", "-ctv", "f16,f32", "-o", "jsonl"});
+    RunResult r = run_wattle({"bench", "-m", string(tiny().path()) + "," + tiny().path(), "-p", "8", "-n", "0", "-r", "1", "-ctk", "f16,f32", "-ctv", "f16,f32", "-o", "jsonl", "--no-limits"});
     ASSERT_EQ(r.code, 0) << r.err;
     vector<string> lines = lines_of(r.out);
     ASSERT_EQ(lines.size(), 4u);
@@ -210,7 +226,7 @@ TEST(BenchOutput, RepetitionsOfWindowedModelsAtADepth) {
     TinyOptions o;
     o.arch = "gemma3";
     TinyModel windowed(o);
-    RunResult r = run_wattle({"bench", "-m", windowed.path(), "-p", "40", "-n", "4", "-d", "100", "-npl", "2", "-r", "3", "-o", "jsonl"});
+    RunResult r = run_wattle({"bench", "-m", windowed.path(), "-p", "40", "-n", "4", "-d", "100", "-npl", "2", "-r", "3", "-o", "jsonl", "--no-limits"});
     ASSERT_EQ(r.code, 0) << r.err;
     EXPECT_EQ(lines_of(r.out).size(), 2u);
 }
