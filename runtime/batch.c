@@ -42,10 +42,15 @@ static wtl_status fill_options(wtl_batch_options *o, wtl_error *err) {
     return WTL_OK;
 }
 
+static int32_t prompt_logits(const wtl_batch_options *o) {
+    const int32_t room = o->n_batch - o->n_parallel;
+    return room < BATCH_PROMPT_LOGITS ? room : BATCH_PROMPT_LOGITS;
+}
+
 static wtl_session_options session_options(const wtl_batch_options *o, int32_t n_blocks) {
     const int64_t most = (int64_t)wtl_engine_describe(o->engine).n_ctx_train * o->n_parallel, n_ctx = (int64_t)n_blocks * WTL_KV_BLOCK;
     return (wtl_session_options){.n_ctx = (int32_t)(n_ctx < most ? n_ctx : most), .n_seq_max = o->n_parallel, .n_batch = o->n_batch,
-                                 .n_logits_max = o->n_parallel, .kv_type = o->kv_type, .keep_prefixes = !o->no_prefix_cache};
+                                 .n_logits_max = prompt_logits(o) + o->n_parallel, .kv_type = o->kv_type, .keep_prefixes = !o->no_prefix_cache};
 }
 
 static wtl_status kv_bytes_of(const wtl_batch_options *o, int32_t n_blocks, uint64_t *out, wtl_error *err) {
@@ -186,6 +191,7 @@ static wtl_status check_request(const wtl_batch *b, const wtl_batch_request *q, 
         return wtl_fail(err, WTL_ERR_LIMIT, "%d choices were asked for and %d requests run at once", q->n_choices, b->options.n_parallel);
     if (q->n_top_logprobs < -1 || q->n_top_logprobs > BATCH_TOP_MAX)
         return wtl_fail(err, WTL_ERR_INVALID, "n_top_logprobs %d: must be -1 to %d", q->n_top_logprobs, BATCH_TOP_MAX);
+    if (q->on_prompt && q->n_top_logprobs < 0) return wtl_fail(err, WTL_ERR_INVALID, "on_prompt needs n_top_logprobs of 0 or more");
     if (!(q->max_uj >= 0)) return wtl_fail(err, WTL_ERR_INVALID, "max_uj %g: must be 0 or more", q->max_uj);
     if (q->max_uj > 0 && !b->options.energy) return wtl_fail(err, WTL_ERR_INVALID, "max_uj %g: this batch counts no joules", q->max_uj);
     wtl_sampler *probe; // the sampler itself says what it does not take; it is opened again when the request starts

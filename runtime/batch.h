@@ -89,6 +89,8 @@ typedef struct wtl_batch_facts {
 // Called once when the request leaves the queue and its prefix has been looked up, and after every chunk of its prompt.
 typedef void (*wtl_batch_on_progress)(void *user, uint64_t request, const wtl_batch_facts *facts);
 
+// A token of the prompt, from position 1 on, with its logprob and the likeliest in its place; choice and finish mean nothing.
+typedef void (*wtl_batch_on_prompt)(void *user, const wtl_batch_token *token);
 // Whether this token may come next in this choice (a grammar).
 typedef bool (*wtl_batch_allows)(void *user, int32_t choice, int32_t token);
 
@@ -106,6 +108,8 @@ typedef struct wtl_batch_request {
     wtl_batch_allows allows; // NULL: all tokens may come. Called with `user`; on_token tells what was taken
     wtl_batch_on_token on_token; // required
     wtl_batch_on_progress on_progress; // NULL: none
+    wtl_batch_on_prompt on_prompt; // NULL: none. Needs n_top_logprobs >= 0. In order, before any on_token; nothing of the prompt is taken from the cache
+    bool prompt_only;      // end (LENGTH, without a token) when the prompt is through
     void *user;            // for the callbacks
 } wtl_batch_request;
 

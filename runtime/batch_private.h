@@ -22,6 +22,7 @@
 
 enum {
     BATCH_TOP_MAX = 20,
+    BATCH_PROMPT_LOGITS = 32, // rows of prompts with logits in a step, beyond one of each request
     BATCH_TURN_TOK = 64, // rows of prompt that a turn gives at most
 };
 
@@ -116,7 +117,7 @@ struct wtl_batch {
     batch_pace pace;
     wtl_entry *entries;   // [n_batch]
     batch_part *parts;    // [n_parallel]
-    int32_t n_parts, n_entries;
+    int32_t n_parts, n_entries, n_prompt_logits; // n_prompt_logits: of BATCH_PROMPT_LOGITS, granted
     uint64_t *energy_ids; // [n_parallel]
     batch_request **ended; // [n_queue + n_parallel] cancelled ones on their way out
     uint64_t last_step_end_ns; // 0: nothing ran just before
@@ -153,6 +154,8 @@ void batch_look_for_prefixes(wtl_batch *batch);
 void batch_end_request(wtl_batch *batch, batch_request *request, wtl_finish finish, const wtl_error *error);
 // Chooses the next token of a choice and tells its owner.
 void batch_choose(wtl_batch *batch, batch_choice *choice, const float *logits, uint64_t now_ns);
+// Tells the owner about the prompt's token at `position`, from the logits in front of it.
+void batch_tell_prompt(wtl_batch *batch, const batch_request *request, int32_t position, const float *logits);
 // Takes a request that has ended out of the tables and frees it.
 void batch_retire(wtl_batch *batch, batch_request *request);
 void batch_request_free(batch_request *request); // accepts NULL

@@ -128,6 +128,19 @@ static void count_token(wtl_batch *b, batch_choice *c, int32_t token, uint64_t n
     batch_unlock(b);
 }
 
+static void put_logprobs(wtl_batch *b, const batch_request *r, const float *logits, wtl_batch_token *event) {
+    if (r->ask.n_top_logprobs < 0) return;
+    event->n_top = r->ask.n_top_logprobs < b->n_vocab ? r->ask.n_top_logprobs : b->n_vocab;
+    event->logprob = log_probabilities(logits, b->n_vocab, event->token, b->top, event->n_top);
+    event->top = b->top;
+}
+
+void batch_tell_prompt(wtl_batch *b, const batch_request *r, int32_t position, const float *logits) {
+    wtl_batch_token event = {.request = r->id, .token = r->tokens[position]};
+    put_logprobs(b, r, logits, &event);
+    r->ask.on_prompt(r->ask.user, &event);
+}
+
 void batch_choose(wtl_batch *b, batch_choice *c, const float *logits, uint64_t now_ns) {
     batch_request *r = c->request;
     wtl_error err = {0};
@@ -138,11 +151,7 @@ void batch_choose(wtl_batch *b, batch_choice *c, const float *logits, uint64_t n
     }
     count_token(b, c, token, now_ns);
     wtl_batch_token event = {.request = r->id, .choice = c->index, .token = token};
-    if (r->ask.n_top_logprobs >= 0) {
-        event.n_top = r->ask.n_top_logprobs < b->n_vocab ? r->ask.n_top_logprobs : b->n_vocab;
-        event.logprob = log_probabilities(logits, b->n_vocab, token, b->top, event.n_top);
-        event.top = b->top;
-    }
+    put_logprobs(b, r, logits, &event);
     event.finish = finish_of(b, c, token);
     if (event.finish) end_choice(b, c);
     event.last = r->n_open == 0;

@@ -78,7 +78,8 @@ static bool begin(wtl_batch *b, batch_request *r) {
     wtl_error err = {0};
     int32_t n_cached = 0;
     wtl_status status = open_samplers(b, r, &err);
-    if (!status) status = wtl_seq_open_prefix(b->session, r->tokens, (size_t)r->n_prompt, &r->choices[0].seq, &n_cached, &err);
+    if (!status && r->ask.on_prompt) status = wtl_seq_open(b->session, &r->choices[0].seq, &err); // what is cached has no logits
+    else if (!status) status = wtl_seq_open_prefix(b->session, r->tokens, (size_t)r->n_prompt, &r->choices[0].seq, &n_cached, &err);
     if (status) {
         batch_end_request(b, r, WTL_FINISH_ERROR, &err);
         return false;
@@ -120,6 +121,15 @@ static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const ba
     return low;
 }
 
+// Rows of a prompt whose tokens' logprobs are wanted: as many as there is room for their logits.
+static int32_t rows_with_logits(wtl_batch *b, const batch_request *r, int32_t rows) {
+    if (!r->ask.on_prompt || rows < 1) return rows;
+    const int32_t own = r->n_granted == 0, spare = min_int(BATCH_PROMPT_LOGITS, b->options.n_batch - b->options.n_parallel) - b->n_prompt_logits;
+    rows = min_int(rows, own + spare);
+    b->n_prompt_logits += max_int(rows - own, 0);
+    return rows;
+}
+
 // Hands out prompt rows, turn by turn, until the step is full or long enough.
 static void grant_prompts(wtl_batch *b, batch_load *load) {
     const int32_t room = b->options.n_batch - b->n_entries, least = load->n_decode ? PROGRESS_TOK : ALONE_TOK;
@@ -139,7 +149,7 @@ static void grant_prompts(wtl_batch *b, batch_load *load) {
             continue;
         }
         const int32_t want = min_int(min_int(r->n_prompt - r->n_done - r->n_granted, BATCH_TURN_TOK), room - load->n_prompt);
-        const int32_t rows = min_int(want, max_int(rows_in_time(b, r, load, limit_ns, want), least - load->n_prompt));
+        const int32_t rows = rows_with_logits(b, r, min_int(want, max_int(rows_in_time(b, r, load, limit_ns, want), least - load->n_prompt)));
         if (rows < 1) return;
         load->kv_positions += positions_of(b, r->n_done + r->n_granted, rows);
         load->n_prompt += rows;
@@ -156,10 +166,11 @@ static void add_prompts(wtl_batch *b) {
     for (int32_t i = 0; i < b->n_running; i++) {
         batch_request *r = b->running[i];
         if (!r->n_granted) continue;
-        const bool whole = r->n_done + r->n_granted == r->n_prompt;
+        const bool whole = r->n_done + r->n_granted == r->n_prompt, all = r->ask.on_prompt;
         for (int32_t t = 0; t < r->n_granted; t++)
-            b->entries[b->n_entries++] = (wtl_entry){r->tokens[r->n_done + t], r->choices[0].seq, whole && t + 1 == r->n_granted};
-        b->parts[b->n_parts++] = (batch_part){r, NULL, r->n_granted, whole ? n_logits++ : -1};
+            b->entries[b->n_entries++] = (wtl_entry){r->tokens[r->n_done + t], r->choices[0].seq, all || (whole && t + 1 == r->n_granted)};
+        b->parts[b->n_parts++] = (batch_part){r, NULL, r->n_granted, all || whole ? n_logits : -1};
+        n_logits += all ? r->n_granted : whole;
     }
 }
 
@@ -239,10 +250,21 @@ static void fork_choices(wtl_batch *b, batch_request *r, const float *logits, ui
     for (int32_t i = 0; i < r->n_choices; i++) batch_choose(b, &r->choices[i], logits, now_ns);
 }
 
+// Every row's logits are about the token behind it.
+static void tell_prompt(wtl_batch *b, const batch_part *p) {
+    const int32_t first = p->request->n_done - p->n_rows + 1;
+    for (int32_t i = 0; i < p->n_rows && first + i < p->request->n_prompt; i++)
+        batch_tell_prompt(b, p->request, first + i, wtl_session_logits(b->session, p->logits + i));
+}
+
 static void after_chunk(wtl_batch *b, const batch_part *p, uint64_t now_ns) {
     batch_request *r = p->request;
     if (r->ask.on_progress) r->ask.on_progress(r->ask.user, r->id, &r->facts);
-    if (p->logits >= 0) fork_choices(b, r, wtl_session_logits(b->session, p->logits), now_ns);
+    if (r->ask.on_prompt) tell_prompt(b, p);
+    if (r->n_done < r->n_prompt) return;
+    const int32_t last = r->ask.on_prompt ? p->logits + p->n_rows - 1 : p->logits;
+    if (r->ask.prompt_only) batch_end_request(b, r, WTL_FINISH_LENGTH, NULL);
+    else fork_choices(b, r, wtl_session_logits(b->session, last), now_ns);
 }
 
 // A request that ends on the way is freed only when the step is through: other parts may belong to it.
@@ -271,7 +293,7 @@ wtl_status wtl_batch_step(wtl_batch *b, bool *ran, wtl_error *err) {
     const uint64_t start_ns = wtl_clock_ns();
     batch_load load = {0};
     *ran = end_cancelled(b);
-    b->n_parts = b->n_entries = 0;
+    b->n_parts = b->n_entries = b->n_prompt_logits = 0;
     add_decodes(b, &load);
     grant_prompts(b, &load);
     add_prompts(b);

@@ -23,7 +23,7 @@ enum {
 
 // ---- Cached prefixes ---------------------------------------------------------------------------------------------------------
 static void look_for(const wtl_batch *b, batch_request *r) {
-    r->n_cached_seen = wtl_session_find_prefix(b->session, r->tokens, (size_t)r->n_prompt);
+    r->n_cached_seen = r->ask.on_prompt ? 0 : wtl_session_find_prefix(b->session, r->tokens, (size_t)r->n_prompt);
     r->looked_for = true;
 }
 
@@ -52,7 +52,7 @@ static bool fits(const wtl_batch *b, const batch_request *r) {
 
 // The request in prefill that will soon hold more of r's prompt than it does now: computing that twice would help nobody.
 static batch_request *forerunner(const wtl_batch *b, const batch_request *r) {
-    if (b->options.no_prefix_cache) return NULL;
+    if (b->options.no_prefix_cache || r->ask.on_prompt) return NULL;
     for (int32_t i = 0; i < b->n_running; i++) {
         batch_request *p = b->running[i];
         if (p->n_open < 1 || p->n_done >= p->n_prompt) continue;

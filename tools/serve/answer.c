@@ -9,6 +9,7 @@
 // appends to texts, writes what may leave, never waits for a reader or a meter. settled (finisher) fills its own part only.
 // Locks: answer, then batch or http; nobody holds those while calling here.
 // SPDX-License-Identifier: Apache-2.0
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -73,6 +74,7 @@ static void keep_token(answer *a, answer_choice *c, const wtl_batch_token *t) {
     c->tokens[c->n_tokens - 1].n_top = (uint32_t)(c->n_tops - c->tokens[c->n_tokens - 1].top);
 }
 
+// ---- Text ------------------------------------------------------------------------------------------------------------------------
 // Bytes of a token that are text. Think tags and the markers of tool calls are that even where the model has them as control tokens.
 static const char *text_of(const answer *a, const answer_choice *c, int32_t id, size_t *len) {
     const char *bytes = wtl_token_bytes(a->vocab, id, false, len);
@@ -123,7 +125,7 @@ static void end_text(answer_choice *c) {
     feed_calls(c);
     if (c->calls.syntax) reply_calls_finish(&c->calls);
     c->failed |= reply_text_failed(&c->text) | c->calls.failed;
-    while (c->n_tokens > c->tokens_sent && c->text.stopped && c->tokens[c->n_tokens - 1].at_byte >= c->text.text_len) c->n_tokens--;
+    while (c->n_tokens > c->tokens_sent && c->n_tokens > c->n_echoed && c->text.stopped && c->tokens[c->n_tokens - 1].at_byte >= c->text.text_len) c->n_tokens--;
 }
 
 // ---- The end ---------------------------------------------------------------------------------------------------------------------
@@ -260,6 +262,23 @@ static bool on_token(void *user, const wtl_batch_token *t) {
     return finish == WTL_FINISH_NONE;
 }
 
+// A token of the prompt, for echo with logprobs: stands in front of every choice of it.
+static void echo_token(answer *a, const answer_part *p, const wtl_batch_token *t) {
+    answer_choice *choices = a->choices + p->index * (size_t)a->request.n;
+    for (int64_t i = 0; i < a->request.n; i++) {
+        keep_token(a, &choices[i], t);
+        choices[i].n_echoed = choices[i].n_tokens;
+    }
+}
+
+static void on_prompt(void *user, const wtl_batch_token *t) {
+    answer_part *p = user;
+    answer *a = p->owner;
+    pthread_mutex_lock(&live(a)->lock);
+    echo_token(a, p, t);
+    pthread_mutex_unlock(&live(a)->lock);
+}
+
 // ---- The beginning -----------------------------------------------------------------------------------------------------------------
 static void make_id(answer *a) {
     static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -285,7 +304,7 @@ static bool begin_choices(answer *a) {
                                .thinks = a->prompts.thinks};
         reply_text_begin(&c->text);
         c->calls = (reply_calls){.syntax = a->request.syntax, .names = a->request.tool_names};
-        for (size_t k = 0; echo && k < echo->len; k++) c->offset_chars += ((unsigned char)echo->bytes[k] & 0xc0) != 0x80;
+        for (size_t k = 0; echo && a->request.n_top_logprobs < 0 && k < echo->len; k++) c->offset_chars += ((unsigned char)echo->bytes[k] & 0xc0) != 0x80;
         if (echo) text_put(&c->text.content, echo->bytes, echo->len);
         if (a->request.rule.schema && !reply_guard_begin(&c->guard, &a->request.rule)) return false;
     }
@@ -343,11 +362,15 @@ static bool fits(answer *a, const answer_part *p) {
 
 static bool submit(answer *a, answer_part *p) {
     const api_request *r = &a->request;
+    const bool echoes = r->echo && r->n_top_logprobs >= 0;
     const wtl_batch_request request = {.tokens = a->prompts.tokens[p->index].ids, .n_tokens = a->prompts.tokens[p->index].n, .sampling = api_request_sampling(r),
                                        .max_tokens = (int32_t)r->max_tokens, .n_choices = (int32_t)r->n, .n_top_logprobs = (int32_t)r->n_top_logprobs,
                                        .ignore_eos = r->ignore_eos, .user_key = r->user ? r->user : http_peer(live(a)->call), .max_uj = r->max_joules * UJ_PER_JOULE,
-                                       .arrived_ns = http_arrived_ns(live(a)->call), .allows = r->rule.schema ? allows : NULL, .on_token = on_token, .user = p};
+                                       .arrived_ns = http_arrived_ns(live(a)->call), .allows = r->rule.schema ? allows : NULL, .on_token = on_token, .user = p,
+                                       .on_prompt = echoes ? on_prompt : NULL, .prompt_only = r->prompt_only};
+    const wtl_batch_token first = {.token = request.tokens[0], .logprob = NAN};
     wtl_error err = {0};
+    if (echoes) echo_token(a, p, &first);
     atomic_fetch_add(&live(a)->refs, 1);
     const wtl_status status = wtl_batch_submit(live(a)->s->batch, &request, &p->request, &err);
     if (status == WTL_OK) return true;

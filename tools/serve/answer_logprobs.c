@@ -81,12 +81,18 @@ static void put_columns(answer *a, const answer_choice *c, size_t from, size_t t
     text_puts(&a->out, "],\"token_logprobs\":[");
     for (size_t i = from; i < to; i++) {
         if (i > from) text_puts(&a->out, ",");
-        put_logprob(a, c->tokens[i].logprob);
+        if (isnan(c->tokens[i].logprob)) text_puts(&a->out, "null");
+        else put_logprob(a, c->tokens[i].logprob);
     }
     text_puts(&a->out, "],\"top_logprobs\":[");
     for (size_t i = from; i < to; i++) {
         const answer_token *t = &c->tokens[i];
-        text_puts(&a->out, i > from ? ",{" : "{");
+        if (i > from) text_puts(&a->out, ",");
+        if (isnan(t->logprob)) {
+            text_puts(&a->out, "null");
+            continue;
+        }
+        text_puts(&a->out, "{");
         for (uint32_t k = 0; k < t->n_top; k++) {
             if (k) text_puts(&a->out, ",");
             put_token(a, c->tops[t->top + k].token);

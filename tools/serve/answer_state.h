@@ -10,7 +10,7 @@
 
 typedef struct answer_token { // one token of the text
     int32_t id;
-    float logprob;
+    float logprob; // NAN: there is none (the prompt's first)
     uint32_t n_top;
     size_t top;     // first of its n_top in `tops`
     size_t at_byte; // of the text, where it begins
@@ -25,6 +25,7 @@ typedef struct answer_choice {
     size_t content_sent, reasoning_sent, tokens_sent; // streamed so far
     answer_token *tokens; // [n_tokens]: kept with logprobs or return_tokens
     size_t n_tokens, cap_tokens;
+    size_t n_echoed;         // the first of them are the prompt's
     wtl_token_logprob *tops; // [n_tops]
     size_t n_tops, cap_tops;
     size_t offset_chars; // completions: characters of text in front of tokens[tokens_sent], echo included

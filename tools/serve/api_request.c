@@ -110,6 +110,11 @@ static bool read_plain(api_request *r, api_error *e) {
 
 static bool read_length(api_request *r, const api_limits *limits, api_error *e) {
     static const char *const names[] = {"max_completion_tokens", "max_tokens", "n_predict"};
+    if (r->max_tokens == 0 && r->kind == API_COMPLETIONS && json_is_true(api_get(r->root, "echo")) && api_get(r->root, "max_tokens")) {
+        r->prompt_only = true;
+        r->max_tokens = 1; // what is set aside
+        return true;
+    }
     for (size_t i = 0; r->max_tokens == 0 && i < CLI_COUNT(names); i++)
         if (api_get(r->root, names[i])) return api_fail(e, 400, names[i], "%s must be at least 1, or -1 for no limit", names[i]);
     if (r->max_tokens == 0) r->max_tokens = limits->n_predict;
@@ -221,7 +226,6 @@ static bool read_input(api_request *r, const api_limits *limits, api_error *e) {
     if (!r->prompt) return api_fail(e, 400, "prompt", "prompt is missing");
     const json_t *echo = api_get(r->root, "echo");
     if (r->kind == API_COMPLETIONS && echo && !api_read_bool(echo, "echo", &r->echo, e)) return false;
-    if (r->echo && r->n_top_logprobs >= 0) return api_fail(e, 400, "echo", "echo with logprobs is not supported: there are none of the prompt");
     return true;
 }
 

@@ -36,6 +36,7 @@ typedef struct api_request {
     json_t *variables; // chat, owned: what the template sees besides; NULL: nothing
     json_t *prompt;    // others: text, tokens, or a list
     bool stream, include_usage, continuous_usage, echo, ignore_eos, return_tokens;
+    bool prompt_only;  // completions: max_tokens 0 with echo: nothing is generated
     reply_rule rule;   // what the reply must look like: response_format, json_schema, tools
     reply_syntax syntax; // of tool calls in it
     json_t *tool_names; // chat, owned: list of texts
