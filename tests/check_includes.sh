@@ -17,6 +17,7 @@ allowed() {
     models | models/*) echo '^(runtime/base/|kernels/[^/]+$|kernels/ref/|models/)' ;;
     runtime) echo '^(runtime/|models/|kernels/|telemetry/telemetry\.h$)' ;;
     telemetry) echo '^telemetry/' ;;
+    tools/schema) echo '^tools/schema/' ;;
     tools | tools/*) echo '^(tools/|runtime/(wattle|energy|chat|batch|limits)\.h$|telemetry/telemetry\.h$)' ;;
     *) echo '^$' ;;
     esac

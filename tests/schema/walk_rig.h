@@ -35,6 +35,7 @@ class Schema {
             on = json_walk_push(bytes, &text[i], 1, nullptr);
             EXPECT_EQ(allowed, on) << text.substr(0, i + 1);
         }
+        EXPECT_EQ(json_walk_allows(whole, text.data(), text.size(), nullptr), on) << text;
         EXPECT_EQ(json_walk_push(whole, text.data(), text.size(), nullptr), on) << text;
         const Verdict v = !on ? NO : json_walk_complete(bytes) ? COMPLETE : json_walk_may_end(bytes) ? MAY_END : BEGINNING;
         json_walk_free(bytes);

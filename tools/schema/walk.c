@@ -255,7 +255,23 @@ static bool first_passes(json_walk *w, uint8_t c) {
     return w->first[c];
 }
 
+// Inside a string most of a vocabulary may come: bytes that are characters by themselves need no walk. False says nothing.
+static bool is_plain_text(const json_walk *w, const char *bytes, size_t len) {
+    const walk_branch *b = &w->now.items[0];
+    const schema_node *node = &w->schema->nodes[b->node];
+    if (w->now.n != 1 || b->state != IN_STRING || b->want_low || node->pattern >= 0 || len > node->max_length - b->n_chars) return false;
+    for (size_t i = 0; i < len; i++) {
+        const uint8_t c = (uint8_t)bytes[i];
+        if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\') return false;
+    }
+    return true;
+}
+
 bool json_walk_allows(json_walk *w, const char *bytes, size_t len, size_t *taken) {
+    if (is_plain_text(w, bytes, len)) {
+        if (taken) *taken = len;
+        return true;
+    }
     if (len > 0 && !(taken && all_ended(&w->now)) && !first_passes(w, (uint8_t)bytes[0])) return false;
     return follow(w, bytes, len, taken) != NULL;
 }
