@@ -63,14 +63,15 @@ static uint64_t random_next(uint64_t s[4]) {
 static double random_unit(uint64_t s[4]) { return (double)(random_next(s) >> 11) * 0x1p-53; }
 
 // ---- Selection -----------------------------------------------------------------------------------------------------
-// Largest of x[0..n), NaN ignored; -INFINITY for nothing else. Sixteen lanes, so that the compiler can use vectors.
+// Largest of x[0..n), NaN ignored; -INFINITY for nothing else. So many lanes that gcc uses vectors: it unrolls sixteen into scalars first.
 static float block_max(const float *x, int32_t n) {
-    float lane[16], best = -INFINITY;
-    for (int j = 0; j < 16; j++) lane[j] = -INFINITY;
+    enum { LANES = 32 };
+    float lane[LANES], best = -INFINITY;
+    for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
     int32_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < 16; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    for (int j = 0; j < 16; j++) best = lane[j] > best ? lane[j] : best;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    for (int j = 0; j < LANES; j++) best = lane[j] > best ? lane[j] : best;
     for (; i < n; i++) best = x[i] > best ? x[i] : best;
     return best;
 }
@@ -179,24 +180,32 @@ static int32_t select_nucleus(const float *x, int32_t n, float top, double top_p
     return inside + nucleus_length(out + inside, count - inside, top, sum, top_p * total);
 }
 
+// The k best, of which top-p keeps its share.
+static int32_t filter_top(wtl_sampler *s, const float *x, bool nucleus) {
+    candidate *c = s->candidates;
+    const int32_t n = select_top(x, s->n_vocab, s->options.top_k, c);
+    if (!nucleus) return n;
+    double total = 0;
+    for (int32_t i = 0; i < n; i++) total += weight_of(c[i].logit, c[0].logit, 1.0);
+    return nucleus_length(c, n, c[0].logit, 0, s->options.top_p * total);
+}
+
+static int32_t filter_all(wtl_sampler *s, const float *x, bool nucleus, float *top) {
+    const int32_t best = arg_max(x, s->n_vocab);
+    if (best < 0) return 0;
+    *top = x[best];
+    return nucleus ? select_nucleus(x, s->n_vocab, *top, s->options.top_p, s->candidates) : take_bins(x, s->n_vocab, *top, 0, N_BINS - 1, s->candidates, 0);
+}
+
 // Fills candidates with the tokens that may be drawn. Returns how many; 0 when no logit is above -infinity.
 static int32_t filter(wtl_sampler *s, const float *x) {
     const wtl_sampler_options *o = &s->options;
     candidate *c = s->candidates;
-    bool nucleus = o->top_p > 0 && o->top_p < 1;
-    int32_t best = arg_max(x, s->n_vocab), n = 0, kept = 0;
-    if (best < 0) return 0;
-    float top = x[best];
-    if (o->top_k > 0 && o->top_k < s->n_vocab) {
-        n = select_top(x, s->n_vocab, o->top_k, c);
-        double total = 0;
-        for (int32_t i = 0; i < n; i++) total += weight_of(c[i].logit, top, 1.0);
-        if (nucleus) n = nucleus_length(c, n, top, 0, o->top_p * total);
-    } else if (nucleus) {
-        n = select_nucleus(x, s->n_vocab, top, o->top_p, c);
-    } else {
-        n = take_bins(x, s->n_vocab, top, 0, N_BINS - 1, c, 0);
-    }
+    const bool nucleus = o->top_p > 0 && o->top_p < 1, cut = o->top_k > 0 && o->top_k < s->n_vocab;
+    float top = -INFINITY;
+    const int32_t n = cut ? filter_top(s, x, nucleus) : filter_all(s, x, nucleus, &top);
+    if (cut && n > 0) top = c[0].logit;
+    int32_t kept = 0;
     if (o->min_p <= 0) return n;
     for (int32_t i = 0; i < n; i++)
         if (weight_of(c[i].logit, top, 1.0) >= o->min_p) c[kept++] = c[i];
