@@ -32,7 +32,7 @@ typedef struct batch_request batch_request;
 typedef struct batch_wish {
     batch_request *request; // whose prompt is to go on: itself, or the one whose prefix it waits for; NULL: nothing
     uint64_t id;            // of the request that wishes
-    int32_t n_left;         // rows until that prompt is read
+    int32_t n_left;         // rows until its own prompt is read
     bool starts;            // it would leave the queue
     bool passes;            // an older request of the user's could go on as well
 } batch_wish;

@@ -50,8 +50,9 @@ static bool fits(const wtl_batch *b, const batch_request *r) {
     return n_seqs <= b->options.n_parallel && n_blocks <= b->n_blocks;
 }
 
-// The request in prefill that will soon hold more of r's prompt than it does now: computing that twice would help nobody.
-static batch_request *forerunner(const wtl_batch *b, const batch_request *r) {
+// The request in prefill that will soon hold more of r's prompt than it does now: computing that twice would help nobody. *n_shared: how
+// much of the prompt that will be.
+static batch_request *forerunner(const wtl_batch *b, const batch_request *r, int32_t *n_shared) {
     if (b->options.no_prefix_cache || r->ask.on_prompt) return NULL;
     for (int32_t i = 0; i < b->n_running; i++) {
         batch_request *p = b->running[i];
@@ -59,7 +60,8 @@ static batch_request *forerunner(const wtl_batch *b, const batch_request *r) {
         const int32_t most = p->n_prompt < r->n_prompt - 1 ? p->n_prompt : r->n_prompt - 1;
         int32_t same = 0;
         while (same < most && p->tokens[same] == r->tokens[same]) same++;
-        if (same / WTL_KV_BLOCK * WTL_KV_BLOCK - p->n_done >= SHARED_MIN_TOK) return p;
+        *n_shared = same / WTL_KV_BLOCK * WTL_KV_BLOCK;
+        if (*n_shared - p->n_done >= SHARED_MIN_TOK) return p;
     }
     return NULL;
 }
@@ -69,8 +71,12 @@ static batch_wish wish_of_running(batch_request *r) {
 }
 
 static batch_wish wish_of_waiting(const wtl_batch *b, batch_request *r, const batch_request *only) {
-    batch_request *ahead = forerunner(b, r);
-    if (ahead) return (batch_wish){has_prompt_left(ahead) ? ahead : NULL, r->id, n_left(ahead), false, false};
+    int32_t n_shared;
+    batch_request *ahead = forerunner(b, r, &n_shared);
+    if (ahead) {
+        const int32_t n_read = ahead->n_done + ahead->n_granted;
+        return (batch_wish){n_read < n_shared ? ahead : NULL, r->id, r->n_prompt - n_read, false, false};
+    }
     return (batch_wish){(!only || only == r) && fits(b, r) ? r : NULL, r->id, n_left(r), true, false};
 }
 

@@ -60,6 +60,23 @@ TEST(BatchTurn, ThoseThatWaitStartByWhatIsLeftToRead) {
     EXPECT_GT(turn.last_facts.n_cached_tok, 100);
 }
 
+// A long prompt that begins like a short one is hurried on as far as the short one needs it.
+TEST(BatchTurn, WhoWaitsForAPrefixLendsItsPlaceToTheOneThatReadsIt) {
+    Batch b(small(engine_of("llama"), 4, 512, 32));
+    Crowd c(b);
+    Tokens head = random_tokens(c.rng, 96), tail = random_tokens(c.rng, 200);
+    Tokens prompt = head;
+    prompt.insert(prompt.end(), tail.begin(), tail.end());
+    Ask &maker = c.add("", prompt);
+    b.step();
+    Ask &middle = c.add("", 120);
+    head.insert(head.end(), 10, 7);
+    Ask &waits = c.add("", head);
+    b.drain();
+    EXPECT_EQ(c.read, (std::vector<const Ask *>{&waits, &middle, &maker}));
+    EXPECT_EQ(waits.last_facts.n_prefilled_tok, 10);
+}
+
 TEST(BatchTurn, OfEqualPromptsTheOlderGoesFirst) {
     Batch b(small(engine_of("llama"), 4, 256, 16));
     Crowd c(b);
