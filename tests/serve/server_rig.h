@@ -6,7 +6,7 @@
 //     Json body(r.body);
 //
 // The child has an empty home of its own (its ledger lies there), no WTL_ variables, and logs JSON lines, which log() gives and await() waits for.
-// The destructor asks it to end and kills it, by its process id, when it does not.
+// The destructor asks it to end and kills it, by its process id, when it does not. What sanitizers say in the child fails the test.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_TESTS_SERVER_RIG_H
 #define WTL_TESTS_SERVER_RIG_H
@@ -136,6 +136,8 @@ class ServerRig {
             wait_exit(30);
         }
         if (reader_.joinable()) reader_.join();
+        EXPECT_EQ(log_.find("Sanitizer"), std::string::npos) << log_;
+        EXPECT_EQ(log_.find("runtime error:"), std::string::npos) << log_;
     }
     ServerRig(const ServerRig &) = delete;
 
