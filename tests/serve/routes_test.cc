@@ -120,6 +120,28 @@ TEST_F(Routes, EveryKeyOpensAndNoOther) {
 
 TEST_F(Routes, AnyKeyIsTakenWhereNoneIsAskedFor) { EXPECT_EQ(server->get("/props", {"Authorization: Bearer whatever"}).status, 200); }
 
+// A piece is a text, or bytes where it is no whole character; ids are those of the plain list.
+TEST_F(Routes, TokensWithTheirPieces) {
+    const std::string content = "a \\u00e9\\\"\\n\\ud83d\\ude00 b", text = "a \u00e9\"\n\U0001f600 b";
+    Json plain(server->post("/tokenize", "{\"content\": \"" + content + "\"}").body);
+    Json with(server->post("/tokenize", "{\"content\": \"" + content + "\", \"with_pieces\": true}").body);
+    const json_t *ids = plain.at("tokens"), *pieces = with.at("tokens");
+    ASSERT_GT(json_array_size(ids), 0u);
+    ASSERT_EQ(json_array_size(ids), json_array_size(pieces));
+    std::string joined;
+    bool bytes = false;
+    for (size_t i = 0; i < json_array_size(ids); i++) {
+        const json_t *one = json_array_get(pieces, i), *piece = json_object_get(one, "piece");
+        EXPECT_EQ(json_integer_value(json_object_get(one, "id")), json_integer_value(json_array_get(ids, i)));
+        if (json_is_string(piece)) joined += json_string_value(piece);
+        for (size_t k = 0; k < json_array_size(piece); k++) joined += (char)json_integer_value(json_array_get(piece, k));
+        bytes |= json_is_array(piece);
+    }
+    EXPECT_EQ(joined, text);
+    EXPECT_TRUE(bytes);
+    EXPECT_EQ(server->post("/tokenize", "{}").body, "{\"tokens\":[]}");
+}
+
 TEST_F(Routes, EnergyRefusesWhatItCannotRead) {
     struct { const char *query, *param; } cases[] = {{"by=week", "by"}, {"since=yesterday", "since"}, {"until=7d", "until"}, {"since=2026-03-02&until=2026-03-01", "until"}};
     for (auto &c : cases) {

@@ -35,7 +35,7 @@ typedef struct http_options {
     uint64_t ping_ns;         // event streams: a comment line after so much silence; 0: 5 s
     void (*handle)(void *user, http_call *call); // every request, except OPTIONS (CORS preflight), which is answered here
     void (*too_many)(void *user);                // may be NULL: a connection was refused for a limit
-    bool (*crowded)(void *user);                 // may be NULL: others wait for what event streams hold; their readers have a quarter of stall_ns then
+    bool (*crowded)(void *user);                 // may be NULL: others wait for what event streams hold; their readers have an eighth of stall_ns then
     // The body of an error that is answered here; returns malloc'ed JSON. NULL: a plain one.
     char *(*error_body)(void *user, int status, const char *message);
     void *user;

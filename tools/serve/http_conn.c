@@ -19,7 +19,7 @@ enum { LEFT_NS = 200000000 };
 // What the kernel takes for a reader beyond what is on its way: the rest waits in the call, where it is counted.
 enum { UNSENT_BYTES = 16 << 10 };
 // Of stall_ns: how often a connection with an answer is looked at, and what a reader has while others wait for what its answer holds.
-enum { LOOKS = 8, CROWDED_PART = 4 };
+enum { LOOKS = 16, CROWDED_PART = 8 };
 
 static void check_at(http_conn *conn, uint64_t when) {
     conn->check_ns = when;
@@ -315,24 +315,28 @@ void http_conn_event(http_conn *conn, uint32_t events, uint64_t now) {
     }
 }
 
-// Looks at the socket. True: the peer has acknowledged bytes since the last look. *unsent: bytes wait in the kernel for its reader.
-static bool reader_moves(http_conn *conn, bool *unsent) {
+typedef struct reader {
+    bool moves;   // has acknowledged bytes since the last look
+    bool unsent;  // bytes wait in the kernel
+    bool stopped; // they wait because its program reads nothing: what was sent has arrived. Else a network may have lost it
+} reader;
+
+static reader look_at_reader(http_conn *conn) {
     struct tcp_info info;
     socklen_t len = sizeof info;
     memset(&info, 0, sizeof info);
-    *unsent = false;
-    if (getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0) return false;
-    *unsent = info.tcpi_notsent_bytes > 0;
-    uint64_t acked = info.tcpi_bytes_acked;
-    bool moves = acked != conn->acked;
-    conn->acked = acked;
-    return moves;
+    if (getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0) return (reader){0};
+    const reader r = {.moves = info.tcpi_bytes_acked != conn->acked, .unsent = info.tcpi_notsent_bytes > 0,
+                      .stopped = info.tcpi_notsent_bytes > 0 && info.tcpi_unacked == 0};
+    conn->acked = info.tcpi_bytes_acked;
+    return r;
 }
 
-// How long a reader may take nothing: less while others wait for what its answer holds.
-static uint64_t patience_ns(const http_server *server, bool runs) {
+// Who reads nothing has less time while others wait for what its answer holds.
+static bool is_too_long(const http_server *server, uint64_t stuck_ns, bool hurry) {
     const http_options *o = &server->options;
-    return runs && o->crowded && o->crowded(o->user) ? o->stall_ns / CROWDED_PART : o->stall_ns;
+    if (stuck_ns >= o->stall_ns) return true;
+    return hurry && stuck_ns >= o->stall_ns / CROWDED_PART && o->crowded && o->crowded(o->user);
 }
 
 static void check_call(http_conn *conn, uint64_t now) {
@@ -348,15 +352,16 @@ static void check_call(http_conn *conn, uint64_t now) {
     else if (runs) next = now + o->ping_ns;
     pthread_mutex_unlock(&conn->server->lock);
     if (ping_now) http_stream_write(call, ":\n\n", 3);
-    bool unsent = false, moves = reader_moves(conn, &unsent);
-    if (moves || !(waiting || unsent)) conn->stuck_ns = 0;
-    else if (!conn->stuck_ns) conn->stuck_ns = waiting && !unsent ? since : now;
-    if (conn->stuck_ns && now >= conn->stuck_ns + o->stall_ns / CROWDED_PART && now >= conn->stuck_ns + patience_ns(conn->server, runs)) {
+    const reader r = look_at_reader(conn);
+    waiting |= r.unsent;
+    if (r.moves || !waiting) conn->stuck_ns = 0;
+    else if (!conn->stuck_ns) conn->stuck_ns = r.unsent || since > now ? now : since;
+    if (conn->stuck_ns && is_too_long(conn->server, now - conn->stuck_ns, runs && r.stopped)) {
         conn->server->n_dropped++;
         http_conn_drop(conn);
         return;
     }
-    if ((waiting || unsent || runs) && now + o->stall_ns / LOOKS < next) next = now + o->stall_ns / LOOKS;
+    if ((waiting || runs) && now + o->stall_ns / LOOKS < next) next = now + o->stall_ns / LOOKS;
     check_at(conn, next);
 }
 

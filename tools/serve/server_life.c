@@ -8,6 +8,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/serve/server_life.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +27,7 @@
 #include "tools/serve/routes.h"
 #include "tools/serve/server_log.h"
 
-enum { CANCEL_MAX = 256, TEMPLATE_MAX = 4 << 20 };
+enum { CANCEL_MAX = 256, TEMPLATE_MAX = 4 << 20, LARGE_BYTES = 256 << 10 };
 static const uint64_t WAIT_NS = 3600ull * 1000000000u; // of an idle engine: something wakes it when there is work
 static const uint64_t CUT_NS = 2000000000; // for the last bytes of cancelled answers
 
@@ -323,7 +326,16 @@ static void close_all(life *l) {
     free(s->model_path);
 }
 
+// Bodies and answers of megabytes lie in pages of their own, which go back when they end. Left alone, the C library learns from the first ones
+// to keep such pages for the next, and a server stays as large as its worst moment.
+static void keep_memory_flat(void) {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+#endif
+}
+
 int server_run(const server_options *options) {
+    keep_memory_flat();
     life l = {.s = {.options = *options}, .main = pthread_self(), .load_code = CLI_GO};
     sigset_t before;
     sigemptyset(&l.signals);
