@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "tests/serve/server_rig.h"
+#include "tests/support/checked_build.h"
 #include "tests/support/tiny_model.h"
 
 namespace {
@@ -32,12 +33,6 @@ std::string ask_until(const std::string &ledger, const std::string &sql, const s
     }
     return got;
 }
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kChecked = true;
-#else
-constexpr bool kChecked = false;
-#endif
 
 // A model whose answers take seconds on the slow backend, long enough to be interrupted.
 TinyOptions slow_model() {
