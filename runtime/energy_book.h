@@ -3,9 +3,9 @@
 // For every domain: source = requests + idle + unattributed, in integers, after every interval. An account keeps beside its joules what its
 // bound follows from: how its share changed at every edge, how its work leaned away from the average of its intervals (the sensitivity
 // to each coefficient), and how much was split at all. Not locked: energy.c holds its mutex.
-// Time between two steps belongs to the requests of the second one that had run before: sampling their tokens and sending their text is
-// their work, and from its first step to its last a request takes all that its share of the machine draws, whatever is known of idle
-// power. A pause of more than ENERGY_PAUSE_NS is nobody's.
+// Time between two steps belongs to the requests of the second one that had run before, equally: sampling their tokens and sending their
+// text is their work. So from its first step to its last a request takes all that its share of the machine draws, whatever is known of
+// idle power. A pause of more than ENERGY_PAUSE_NS is nobody's.
 // Nothing here knows a meter or a model: the machine is a few functions, so that tests put a simulated one in its place.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_RUNTIME_ENERGY_BOOK_H

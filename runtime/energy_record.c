@@ -4,9 +4,12 @@
 //   gain, offset what the meter may be off by; an offset is in the baseline too, so it moves idle and total, not the dynamic part
 //   idle         the baseline's spread: what is taken as idle by time is taken from the dynamic part by share; and that nothing but the
 //                idle machine ran beside the steps in the intervals at the account's two ends, which no edge cuts at a step
-//   attribution  coefficients: what the present model would have split otherwise, and what it may be wrong by; misfit of the model
+//   attribution  coefficients: what the present model would have split otherwise, and what it may be wrong by; misfit of the model; pauses,
+//                which no model explains; at a border of phases, what the intervals around it say otherwise
 //   gap          work before the first edge of the meter
 //   model        modelled domains: the interval of the model
+// Whatever the terms say, splitting takes from a value no more than it has in intervals with others and gives it no more than these have;
+// no part is more than the whole without the least of the other part; and none more than the device can draw in the time of its steps.
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/energy_record.h"
 

@@ -45,6 +45,7 @@ struct Machine {
     std::vector<tel_edge> edges;
     uint64_t next_poll_ns = 1000000000, last_poll_ns = 0, shown_ns = 0;
     double max_w = 60;
+    bool limit_told = true;             // max_w is known as the highest power there can be
     double highest_w = 0;               // seen so far in a step, without what runs beside it
     double gain_frac = 0, offset_uw = 0;
     double gain = 1, offset_w = 0;      // of the readings: gain * truth + offset
@@ -165,7 +166,7 @@ struct Machine {
         };
         m.trust = [](void *u, size_t) {
             auto *self = static_cast<Machine *>(u);
-            return tel_trust{self->gain_frac, self->offset_uw, self->low_factor, self->high_factor, 1, self->max_w * 1e6};
+            return tel_trust{self->gain_frac, self->offset_uw, self->low_factor, self->high_factor, 1, self->limit_told ? self->max_w * 1e6 : 0};
         };
         m.info = [](void *u, size_t domain) {
             auto *self = static_cast<Machine *>(u);

@@ -316,9 +316,10 @@ TEST(Energy, ALongPauseIsNobodys) {
 
 // A prompt of one short step inside an interval of a slow counter: next to nothing is known, but never more than the whole and the machine allow.
 TEST(Energy, AShortPhaseIsNoWiderThanTheWholeAndItsTimeAllow) {
-    for (uint64_t seed = 1; seed <= 20; seed++) {
+    for (uint64_t seed = 1; seed <= 40; seed++) {
         Machine m(seed);
         m.sensor.step_ns = 100000000;
+        m.limit_told = seed % 2;
         Open open(m);
         Server server(m);
         m.rest((uint64_t)pick(m.rng, 300, 1000) * 1000000);
@@ -334,15 +335,76 @@ TEST(Energy, AShortPhaseIsNoWiderThanTheWholeAndItsTimeAllow) {
         const tel_energy &p = q.prefill.energy;
         EXPECT_GE(t.prefill() * 1e6, (double)p.low_uj) << seed;
         EXPECT_LE(t.prefill() * 1e6, (double)p.high_uj) << seed;
-        EXPECT_LE(p.high_uj, q.total.high_uj) << seed;
-        const double pause_s = 1e-4;
-        EXPECT_LE((double)p.high_uj, std::max((double)p.energy_uj, m.max_w * 1e6 * ((double)q.prefill.busy_ns * 1e-9 + pause_s) + 1)) << seed;
+        EXPECT_LE(p.high_uj, std::max(p.energy_uj, q.total.high_uj - q.decode.energy.low_uj) + 1) << seed;
+        EXPECT_LE(q.decode.energy.high_uj, std::max(q.decode.energy.energy_uj, q.total.high_uj - p.low_uj) + 1) << seed;
+        const double pause_s = 1e-4, most_uj = m.max_w * 1e6 * ((double)q.prefill.busy_ns * 1e-9 + pause_s) + 1;
+        if (m.limit_told) {
+            EXPECT_LE((double)p.high_uj, std::max((double)p.energy_uj, most_uj)) << seed;
+        }
         for (const tel_energy *e : {&q.total, &q.prefill.energy, &q.decode.energy, &q.dynamic, &q.prefill.dynamic, &q.decode.dynamic, &q.idle}) {
             const tel_terms &k = e->terms;
             EXPECT_EQ(e->bound_uj, k.step_uj + k.lag_uj + k.latency_uj + k.unseen_uj + k.gain_uj + k.offset_uj + k.gap_uj + k.model_uj + k.idle_uj + k.attribution_uj);
             EXPECT_EQ(e->bound_uj, std::max(e->high_uj - e->energy_uj, e->energy_uj - e->low_uj));
             EXPECT_LE(e->low_uj, e->energy_uj);
         }
+    }
+}
+
+// On a machine of which nothing is known yet: what one may have of the other's is no more than the other has.
+TEST(Energy, SplittingGivesNobodyMoreThanTheOthersHave) {
+    Machine m(31);
+    m.limit_told = false;
+    Open open(m);
+    Server server(m);
+    m.rest(2000000000);
+    for (int n : {20, 2}) {
+        Request r = {};
+        r.n_prompt = 40 * n;
+        r.n_decode = n;
+        server.admit(r);
+    }
+    server.drain();
+    m.rest(1000000000);
+    wtl_energy_report q[2];
+    for (size_t i = 0; i < 2; i++) ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[i]->id, &q[i]));
+    for (size_t i = 0; i < 2; i++) {
+        const tel_energy &own = q[i].total;
+        EXPECT_LE(own.high_uj, own.energy_uj + (own.bound_uj - own.terms.attribution_uj) + q[1 - i].dynamic.energy_uj + 2) << i;
+        EXPECT_NEAR((double)own.energy_uj * 1e-6, server.requests[i]->truth.total(), (double)own.bound_uj * 1e-6);
+    }
+}
+
+// Two take turns in steps of a few milliseconds, and only one of them has pauses, in which the machine works hard.
+TEST(Energy, WhosePausesTheyWereIsInTheBounds) {
+    Machine m(32);
+    m.sensor.step_ns = 50000;
+    m.law.noise = 0.005;
+    Open open(m);
+    m.rest(2000000000);
+    Request r[2] = {};
+    for (int cycle = 0; cycle < 3; cycle++) {
+        for (Request &q : r) {
+            q = Request{};
+            q.n_prompt = 8;
+            q.n_decode = 200;
+            wtl_energy_request info = {};
+            info.n_prompt_tok = q.n_prompt;
+            q.id = wtl_energy_begin(open.e, &info);
+            run_step(m, small_shape(), {{&q, 8}});
+        }
+        for (int i = 0; i < 200; i++) {
+            m.pass(8000000, 8e-3 * (m.law.idle_w + 30));
+            run_step(m, small_shape(), {{&r[0], 1}});
+            run_step(m, small_shape(), {{&r[1], 1}});
+        }
+        for (Request &q : r) wtl_energy_end(open.e, q.id);
+        m.rest(1000000000);
+    }
+    for (const Request &one : r) {
+        wtl_energy_report q;
+        ASSERT_TRUE(wtl_energy_report_of(open.e, one.id, &q));
+        EXPECT_GE(one.truth.total() * 1e6, (double)q.total.low_uj);
+        EXPECT_LE(one.truth.total() * 1e6, (double)q.total.high_uj);
     }
 }
 
