@@ -9,6 +9,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/clock.h"
+#include "runtime/energy_record.h"
 #include "tests/support/energy_sim.h"
 
 using namespace energy_sim;
@@ -350,6 +351,45 @@ TEST(Energy, AShortPhaseIsNoWiderThanTheWholeAndItsTimeAllow) {
     }
 }
 
+tel_energy record_between(uint64_t low_uj, uint64_t uj, uint64_t high_uj) {
+    tel_energy e = {};
+    e.status = TEL_MEASURED;
+    e.method = TEL_METHOD_COUNTER;
+    e.energy_uj = uj;
+    e.low_uj = low_uj;
+    e.high_uj = high_uj;
+    e.bound_uj = std::max(uj - low_uj, high_uj - uj);
+    e.terms.attribution_uj = e.bound_uj / 2;
+    e.terms.step_uj = e.bound_uj - e.bound_uj / 2;
+    return e;
+}
+
+TEST(Energy, APartIsNoMoreThanTheWholeWithoutTheOther) {
+    const tel_energy whole = record_between(4000, 5000, 6000);
+    tel_energy a = record_between(0, 300, 596000), b = record_between(4200, 4700, 5200);
+    energy_record_part(&whole, &a, &b);
+    EXPECT_EQ(a.low_uj, 0u);
+    EXPECT_EQ(a.high_uj, 1800u);
+    EXPECT_EQ(a.bound_uj, 1500u);
+    EXPECT_EQ(a.terms.attribution_uj, 0u);
+    EXPECT_EQ(a.terms.step_uj, 1500u);
+    EXPECT_EQ(a.status, TEL_BELOW_RESOLUTION);
+    EXPECT_EQ(b.low_uj, 4200u) << "what the other part is known by before, not after";
+    EXPECT_EQ(b.high_uj, 5200u);
+    b = record_between(0, 4700, 90000);
+    a = record_between(200, 300, 400);
+    energy_record_part(&whole, &a, &b);
+    EXPECT_EQ(b.low_uj, 3600u);
+    EXPECT_EQ(b.high_uj, 5800u);
+    EXPECT_EQ(b.bound_uj, 1100u);
+    EXPECT_EQ(b.status, TEL_MEASURED);
+    const tel_energy absent = tel_energy_unavailable("nothing ran", nullptr), before = a;
+    tel_energy c = absent;
+    energy_record_part(&whole, &a, &c);
+    EXPECT_EQ(a.high_uj, before.high_uj);
+    EXPECT_EQ(c.status, TEL_UNAVAILABLE);
+}
+
 // On a machine of which nothing is known yet: what one may have of the other's is no more than the other has.
 TEST(Energy, SplittingGivesNobodyMoreThanTheOthersHave) {
     Machine m(31);
@@ -357,10 +397,10 @@ TEST(Energy, SplittingGivesNobodyMoreThanTheOthersHave) {
     Open open(m);
     Server server(m);
     m.rest(2000000000);
-    for (int n : {20, 2}) {
+    for (int n_prompt : {1, 250}) { // next to one decode stands one prefill, for a quarter of a second
         Request r = {};
-        r.n_prompt = 40 * n;
-        r.n_decode = n;
+        r.n_prompt = n_prompt;
+        r.n_decode = 2;
         server.admit(r);
     }
     server.drain();
