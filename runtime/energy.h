@@ -68,6 +68,7 @@ typedef struct wtl_phase_energy {
     int32_t n_cached_tok;  // prefill only
     uint64_t wall_ns;      // queue: arrival to first step; prefill, decode: from the phase's first step to the end of its last
     uint64_t busy_ns;      // time inside steps
+    uint64_t pause_ns;     // pauses before its steps: wall time that is neither this nor busy was nobody's
     // Facts that need no meter.
     uint64_t cpu_ns;       // CPU time of the process during its steps, by share of work
     uint64_t weight_bytes, kv_bytes, macs; // its share of weights streamed; KV read and written; multiply-adds

@@ -160,8 +160,10 @@ static void take_seq(energy_book *b, const energy_stamp *step, energy_seq_stamp 
         if (q->cached_kv_bytes > q->kv_read_bytes) q->cached_kv_bytes = q->kv_read_bytes;
     }
     // A prompt's last pause, in which the first token is chosen, is prefill still.
-    if (entry->facts[ENERGY_DECODE].first_ns) q->pause_phase = ENERGY_DECODE;
-    else if (entry->facts[ENERGY_PREFILL].first_ns) q->pause_phase = ENERGY_PREFILL;
+    if (has_run(entry)) {
+        q->pause_phase = entry->facts[ENERGY_DECODE].first_ns ? ENERGY_DECODE : ENERGY_PREFILL;
+        entry->facts[q->pause_phase].pause_ns += (double)step->pause_ns;
+    }
     if (!has_run(entry) && !entry->ended) b->n_started++;
     energy_facts *f = &entry->facts[q->phase];
     const double length = (double)(step->end_ns - step->start_ns);
@@ -175,12 +177,11 @@ static void take_seq(energy_book *b, const energy_stamp *step, energy_seq_stamp 
     f->n_tok += q->n_new_tok;
 }
 
-static void take_pause(energy_book *b, uint64_t index, energy_stamp *step) {
-    const bool adjoins = b->last_end_ns && step->start_ns > b->last_end_ns && step->start_ns - b->last_end_ns <= ENERGY_PAUSE_NS;
-    step->pause_ns = 0;
-    step->n_pausing = 0;
-    for (int32_t i = 0; i < step->n_seqs; i++) step->n_pausing += energy_ring_slot(b->ring, index + 1 + (uint64_t)i)->seq.pause_phase >= 0;
-    if (adjoins && step->n_pausing && !step->dropped_from_ns) step->pause_ns = step->start_ns - b->last_end_ns;
+// Time since the last step that may belong to requests of this one. None where stamps were dropped.
+static uint64_t pause_before(const energy_book *b, const energy_stamp *step) {
+    const bool after = b->last_end_ns && step->start_ns > b->last_end_ns && !step->dropped_from_ns;
+    const uint64_t pause_ns = after ? step->start_ns - b->last_end_ns : 0;
+    return pause_ns <= ENERGY_PAUSE_NS ? pause_ns : 0;
 }
 
 static void take_step(energy_book *b, uint64_t index, energy_stamp *step) {
@@ -189,12 +190,15 @@ static void take_step(energy_book *b, uint64_t index, energy_stamp *step) {
     step_work(b, index, step, all);
     energy_fit_add(&b->time_fit, all, 1, (double)(step->end_ns - step->start_ns), STEP_TIME_SD_NS);
     const double cost = energy_cost(TIME_PRIOR, all);
+    step->pause_ns = pause_before(b, step);
+    step->n_pausing = 0;
     for (int32_t i = 0; i < step->n_seqs; i++) {
         energy_seq_stamp *q = &energy_ring_slot(b->ring, index + 1 + (uint64_t)i)->seq;
         const double x[ENERGY_TERMS] = {all[0] / step->n_seqs, (double)q->macs * 1e-9, (double)(q->kv_read_bytes + q->kv_written_bytes) * 1e-9};
         take_seq(b, step, q, cost > 0 ? energy_cost(TIME_PRIOR, x) / cost : 1.0 / step->n_seqs);
+        step->n_pausing += q->pause_phase >= 0;
     }
-    take_pause(b, index, step);
+    if (!step->n_pausing) step->pause_ns = 0;
     if (step->dropped_from_ns) step->dropped_from_ns = step->dropped_from_ns < step->start_ns ? step->dropped_from_ns : 0;
     b->last_end_ns = step->end_ns;
     b->dropped_seen = step->n_dropped;

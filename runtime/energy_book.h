@@ -82,7 +82,7 @@ typedef struct energy_share { // of one request in one domain
 
 typedef struct energy_facts {
     uint64_t first_ns, last_ns;
-    double busy_ns; // inside steps
+    double busy_ns, pause_ns; // inside steps; pauses before them
     double cpu_ns, weight_bytes;
     uint64_t kv_bytes, macs;
     int32_t n_tok;

@@ -68,6 +68,7 @@ static wtl_phase_energy facts_of(const energy_facts *f) {
     return (wtl_phase_energy){.n_tok = f->n_tok,
                               .wall_ns = f->last_ns - f->first_ns,
                               .busy_ns = (uint64_t)f->busy_ns,
+                              .pause_ns = (uint64_t)f->pause_ns,
                               .cpu_ns = (uint64_t)f->cpu_ns,
                               .weight_bytes = (uint64_t)f->weight_bytes,
                               .kv_bytes = f->kv_bytes,

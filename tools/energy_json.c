@@ -59,6 +59,7 @@ static json_t *phase_json(const wtl_phase_energy *p, bool tokens, bool cached) {
     json_object_set_new(object, "tokens", json_integer(p->n_tok));
     if (cached) json_object_set_new(object, "cached_tokens", json_integer(p->n_cached_tok));
     json_object_set_new(object, "busy_seconds", json_real(seconds(p->busy_ns)));
+    json_object_set_new(object, "pause_seconds", json_real(seconds(p->pause_ns)));
     json_object_set_new(object, "weight_bytes", json_integer((json_int_t)p->weight_bytes));
     json_object_set_new(object, "kv_bytes", json_integer((json_int_t)p->kv_bytes));
     json_object_set_new(object, "macs", json_integer((json_int_t)p->macs));

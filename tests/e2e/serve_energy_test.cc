@@ -38,6 +38,7 @@ void expect_conserved(const ServerRig &server) {
     EXPECT_NEAR(of("requests_joules") + of("idle_joules") + of("unattributed_joules"), of("source_joules"), 2e-6);
 }
 
+double pause_seconds(json_t *energy) { return dig_number(energy, "phases.prefill.pause_seconds") + dig_number(energy, "phases.decode.pause_seconds"); }
 double busy_seconds(json_t *energy) { return dig_number(energy, "phases.prefill.busy_seconds") + dig_number(energy, "phases.decode.busy_seconds"); }
 
 TEST(ServeEnergy, ARequestAloneHoldsTheTruth) {
@@ -50,9 +51,10 @@ TEST(ServeEnergy, ARequestAloneHoldsTheTruth) {
         json_t *e = dig(late.get(), "energy");
         EXPECT_EQ(dig_text(e, "status"), "measured");
         EXPECT_EQ(dig_text(e, "method"), "replayed");
-        // Alone it has all that flows from its first step to its last, pauses too, whether the idle power is known (later) or not (at first).
-        const double low = dig_number(e, "low_joules"), high = dig_number(e, "high_joules");
-        const double truth = kWatts * (dig_number(e, "clock.end_seconds") - dig_number(e, "clock.start_seconds"));
+        // Alone it has all that flows in its steps and in the pauses between them, whether the idle power is known (later) or not (at first).
+        const double low = dig_number(e, "low_joules"), high = dig_number(e, "high_joules"), own = busy_seconds(e) + pause_seconds(e);
+        const double span = dig_number(e, "clock.end_seconds") - dig_number(e, "clock.start_seconds"), truth = kWatts * own;
+        EXPECT_TRUE(std::fabs(span - own) < 1e-6 || span - own > 1) << "of " << span << " s only a pause of more than a second is missing, not " << span - own;
         EXPECT_LE(low, truth * kRipple);
         EXPECT_GE(high * kRipple, truth);
         EXPECT_LE(dig_number(e, "bound_joules"), 0.5 * dig_number(e, "energy_joules")) << "a bound that says something";

@@ -280,6 +280,7 @@ TEST(Energy, PausesBetweenStepsAreTheRequestsWhateverIsKnownOfIdlePower) {
         EXPECT_TRUE(q.settled);
         const double busy = (double)(q.prefill.busy_ns + q.decode.busy_ns), all = (double)(q.end_ns - q.start_ns);
         EXPECT_LT(busy, 0.7 * all);
+        EXPECT_NEAR(busy + (double)(q.prefill.pause_ns + q.decode.pause_ns), all, 10) << "no time is missing";
         EXPECT_NEAR(server.requests.back()->truth.total(), whole, 1e-6);
         EXPECT_NEAR((double)q.total.energy_uj * 1e-6, whole, (double)q.total.bound_uj * 1e-6);
         EXPECT_NEAR((double)q.total.energy_uj * 1e-6, whole, 0.02 * whole);
@@ -313,6 +314,8 @@ TEST(Energy, ALongPauseIsNobodys) {
     ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[0]->id, &q));
     EXPECT_NEAR((double)q.total.energy_uj * 1e-6, server.requests[0]->truth.total(), (double)q.total.bound_uj * 1e-6);
     EXPECT_LT((double)q.total.bound_uj, 0.3 * (double)q.total.energy_uj);
+    const uint64_t own_ns = q.prefill.busy_ns + q.prefill.pause_ns + q.decode.busy_ns + q.decode.pause_ns;
+    EXPECT_NEAR((double)(q.end_ns - q.start_ns - own_ns), 4e9, 2e5) << "and told: it is missing";
 }
 
 // A prompt of one short step inside an interval of a slow counter: next to nothing is known, but never more than the whole and the machine allow.
