@@ -46,7 +46,7 @@ typedef struct energy_account {
     double guess_uj;           // the same for joules shared with steps whose stamps were dropped
     double edge_uj;            // sum of |change of share| x uncertainty of the edge, the open end not included
     double unseen_uj;
-    double own_uj, others_uj;  // dynamic joules of intervals with others in them, its own and theirs: all that splitting can be wrong by
+    double own_uj, others_uj;  // joules of intervals with others in them, its own and theirs: all that splitting can be wrong by
     double present_ns;         // of the steps that it took part in, whole, and of its pauses: it drew nothing at any other time
     double border_uj;          // at the border of two phases: what the intervals before and after it would have split otherwise
     double pause_uj;           // joules of pauses, which are split as those of the steps around them

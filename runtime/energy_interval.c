@@ -88,6 +88,7 @@ static void add_pause(energy_book *b, span *s, const energy_stamp *step, const e
     if (claim >= &b->claims[FIXED_CLAIMS]) claim += q->pause_phase == ENERGY_PREFILL ? ENERGY_NEW : ENERGY_DECODED;
     claim->busy_ns += ns / step->n_pausing;
     claim->pause_ns += ns / step->n_pausing;
+    claim->time_cost_ns += ns / step->n_pausing;
     claim->present_ns += ns;
 }
 
@@ -137,15 +138,16 @@ static void book_account(energy_account *a, const energy_domain *d, const span *
     a->idle_uj += c->idle_uj;
     for (size_t j = 0; j < ENERGY_TERMS; j++) a->lean[j] += per_cost * (c->x[j] - c->share * s->x[j]);
     a->present_ns += c->present_ns;
-    if (c->share < ALONE) {
-        a->own_uj += (double)c->dynamic_uj;
-        a->others_uj += (1 - c->share) * rest->dynamic_uj;
+    if (c->share < ALONE || c->busy_ns < ALONE * (s->busy_ns + s->pause_ns + s->hole_ns)) {
+        const double own_uj = (double)(c->dynamic_uj + c->idle_uj);
+        a->own_uj += own_uj;
+        a->others_uj += (double)(s->to.total_uj - s->from.total_uj - rest->idle_uj) - own_uj;
     }
     a->split_uj += c->share * (1 - c->share) * rest->dynamic_uj;
     a->guess_uj += s->hole_ns > 0 ? c->share * rest->dynamic_uj * s->hole_ns / (s->hole_ns + s->busy_ns) : 0;
-    // No work explains the joules of a pause: its own ones may be more or less than its share of all of them.
-    const double pause_uj = s->pause_ns > 0 ? rest->dynamic_uj * s->pause_ns / (s->pause_ns + s->busy_ns + s->hole_ns) : 0;
-    if (pause_uj > 0) a->pause_uj += fabs(c->pause_ns / s->pause_ns - c->share) * pause_uj;
+    // No work explains the joules of a pause: they are taken as by time, and may be none or twice as many.
+    const double held_ns = s->pause_ns + s->busy_ns + s->hole_ns, work_ns = s->busy_ns + s->hole_ns;
+    if (s->pause_ns > 0 && work_ns > 0) a->pause_uj += fabs(c->pause_ns / s->pause_ns - c->share) * rest->dynamic_uj * s->pause_ns / fmax(work_ns, 0.1 * held_ns);
     a->unseen_uj += c->share * (double)(s->to.unseen_uj - s->from.unseen_uj);
     a->outside_ns += c->share * out_ns;
     if (out_ns > 0) a->outside_uj += c->share * rest->dynamic_uj;

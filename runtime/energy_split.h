@@ -20,7 +20,7 @@ typedef struct energy_claim {
     double busy_ns;         // its part of the time during which steps ran, and of the pauses between them: idle power is shared by it
     double pause_ns;        // of that, pauses
     double present_ns;      // of the same steps and pauses, whole
-    double time_cost_ns;    // claims whose work is not known take their part of the dynamic joules by time instead
+    double time_cost_ns;    // of busy_ns, what no known work explains: it takes its part of the dynamic joules by time instead
     double share;           // out: part of the dynamic joules, 0 to 1
     uint64_t dynamic_uj, idle_uj; // out
 } energy_claim;

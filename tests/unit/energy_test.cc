@@ -412,7 +412,7 @@ TEST(Energy, SplittingGivesNobodyMoreThanTheOthersHave) {
     for (size_t i = 0; i < 2; i++) ASSERT_TRUE(wtl_energy_report_of(open.e, server.requests[i]->id, &q[i]));
     for (size_t i = 0; i < 2; i++) {
         const tel_energy &own = q[i].total;
-        EXPECT_LE(own.high_uj, own.energy_uj + (own.bound_uj - own.terms.attribution_uj) + q[1 - i].dynamic.energy_uj + 2) << i;
+        EXPECT_LE(own.high_uj, own.energy_uj + (own.bound_uj - own.terms.attribution_uj) + q[1 - i].total.energy_uj + 2) << i;
         EXPECT_NEAR((double)own.energy_uj * 1e-6, server.requests[i]->truth.total(), (double)own.bound_uj * 1e-6);
     }
 }
