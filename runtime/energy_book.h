@@ -49,7 +49,6 @@ typedef struct energy_account {
     double own_uj, others_uj;  // joules of intervals with others in them, its own and theirs: all that splitting can be wrong by
     double present_ns;         // of the steps that it took part in, whole, and of its pauses: it drew nothing at any other time
     double border_uj;          // at the border of two phases: what the intervals before and after it would have split otherwise
-    double pause_uj;           // joules of pauses, which are split as those of the steps around them
     double share_ns, busy_ns;  // sums of share x interval, and of its part of the time of steps and pauses
     double aged_share_uj, aged_busy_uj; // what the baseline may have drifted when they were booked, over both
     double late_share_ns, late_busy_ns; // of those, booked before a baseline was known: idle is inside dynamic_uj

@@ -87,8 +87,7 @@ static void add_pause(energy_book *b, span *s, const energy_stamp *step, const e
     energy_claim *claim = claims_of(b, s, q->request);
     if (claim >= &b->claims[FIXED_CLAIMS]) claim += q->pause_phase == ENERGY_PREFILL ? ENERGY_NEW : ENERGY_DECODED;
     claim->busy_ns += ns / step->n_pausing;
-    claim->pause_ns += ns / step->n_pausing;
-    claim->time_cost_ns += ns / step->n_pausing;
+    claim->time_cost_ns += ns / step->n_pausing; // no work explains its joules: how far this moves its owner is in the account's lean
     claim->present_ns += ns;
 }
 
@@ -145,9 +144,6 @@ static void book_account(energy_account *a, const energy_domain *d, const span *
     }
     a->split_uj += c->share * (1 - c->share) * rest->dynamic_uj;
     a->guess_uj += s->hole_ns > 0 ? c->share * rest->dynamic_uj * s->hole_ns / (s->hole_ns + s->busy_ns) : 0;
-    // No work explains the joules of a pause: they are taken as by time, and may be none or twice as many.
-    const double held_ns = s->pause_ns + s->busy_ns + s->hole_ns, work_ns = s->busy_ns + s->hole_ns;
-    if (s->pause_ns > 0 && work_ns > 0) a->pause_uj += fabs(c->pause_ns / s->pause_ns - c->share) * rest->dynamic_uj * s->pause_ns / fmax(work_ns, 0.1 * held_ns);
     a->unseen_uj += c->share * (double)(s->to.unseen_uj - s->from.unseen_uj);
     a->outside_ns += c->share * out_ns;
     if (out_ns > 0) a->outside_uj += c->share * rest->dynamic_uj;
@@ -170,7 +166,6 @@ static void book_account(energy_account *a, const energy_domain *d, const span *
 static void add_claim(energy_claim *sum, const energy_claim *c) {
     for (size_t j = 0; j < ENERGY_TERMS; j++) sum->x[j] += c->x[j];
     sum->busy_ns += c->busy_ns;
-    sum->pause_ns += c->pause_ns;
     sum->present_ns += c->present_ns;
     sum->share += c->share;
     sum->dynamic_uj += c->dynamic_uj;

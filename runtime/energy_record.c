@@ -4,8 +4,8 @@
 //   gain, offset what the meter may be off by; an offset is in the baseline too, so it moves idle and total, not the dynamic part
 //   idle         the baseline's spread: what is taken as idle by time is taken from the dynamic part by share; and that nothing but the
 //                idle machine ran beside the steps in the intervals at the account's two ends, which no edge cuts at a step
-//   attribution  coefficients: what the present model would have split otherwise, and what it may be wrong by; misfit of the model; pauses,
-//                which no model explains; at a border of phases, what the intervals around it say otherwise
+//   attribution  coefficients: what the present model would have split otherwise, and what it may be wrong by; misfit of the model; what
+//                pauses, which it does not explain, have by time; at a border of phases, what the intervals around it say otherwise
 //   gap          work before the first edge of the meter
 //   model        modelled domains: the interval of the model
 // Whatever the terms say, splitting takes from a value no more than it has in intervals with others and gives it no more than these have;
@@ -146,7 +146,7 @@ static double most_uj(const energy_domain *d, double present_ns) {
 static double attribution(const energy_domain *d, const energy_account *a) {
     // The present model knows more than the one that split: where it would split otherwise, that is a known error.
     return fabs(energy_cost(d->model.theta, a->lean)) + CERTAIN * energy_model_sd(&d->model, a->lean) +
-           hypot(MISFIT * d->model.misfit_frac * a->split_uj, disagreement(d, a->lean)) + alone(d, a->hidden_uj) + a->guess_uj + a->pause_uj + a->border_uj;
+           hypot(MISFIT * d->model.misfit_frac * a->split_uj, disagreement(d, a->lean)) + alone(d, a->hidden_uj) + a->guess_uj + a->border_uj;
 }
 
 // Whatever else drew power before the first step and after the last one, in intervals of which a part was this account's, was booked

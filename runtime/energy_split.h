@@ -18,7 +18,6 @@ enum { ENERGY_TERMS = 3 }; // weight bytes, multiply-adds, KV bytes
 typedef struct energy_claim {
     double x[ENERGY_TERMS]; // work inside the interval, in 1e9 units of each term
     double busy_ns;         // its part of the time during which steps ran, and of the pauses between them: idle power is shared by it
-    double pause_ns;        // of that, pauses
     double present_ns;      // of the same steps and pauses, whole
     double time_cost_ns;    // of busy_ns, what no known work explains: it takes its part of the dynamic joules by time instead
     double share;           // out: part of the dynamic joules, 0 to 1

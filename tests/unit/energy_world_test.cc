@@ -206,6 +206,42 @@ TEST(EnergyWorld, ADomainThatEndsLeavesTheOthersWhole) {
     EXPECT_GT((double)t.unattributed_uj, 0.0) << "of the time without edges";
 }
 
+// Choosing the first token takes long, and much else runs meanwhile: an interval may hold nothing of the prefill but this pause.
+TEST(EnergyWorld, ThePauseBeforeTheFirstTokenMayBeLongAndDear) {
+    Tally prefill, decode;
+    for (uint64_t seed = 600; seed < 610; seed++) {
+        Machine m(seed);
+        m.law.noise = 0.005;
+        m.law.crowd_factor = 1;
+        m.sensor.step_ns = 50000; // edges that hide nothing
+        Open open(m);
+        Server server(m);
+        server.chunk = 64;
+        for (int i = 0; i < 40; i++) {
+            m.rest((uint64_t)pick(m.rng, 200, 400) * 1000000);
+            server.admit(request_of(pick(m.rng, 100, 300), pick(m.rng, 20, 60)));
+            const Request &r = *server.requests.back();
+            while (r.prefilled < r.n_prompt) server.step();
+            const int ms = pick(m.rng, 0, 80);
+            m.pass((uint64_t)ms * 1000000, ms * 1e-3 * (m.law.idle_w + pick(m.rng, 0, 45)));
+            server.drain();
+        }
+        m.rest(1500000000);
+        expect_exact(wtl_energy_totals_of(open.e, 0));
+        for (const auto &r : server.requests) {
+            wtl_energy_report q;
+            ASSERT_TRUE(wtl_energy_report_of(open.e, r->id, &q));
+            prefill.add(q.prefill.energy, r->truth.prefill());
+            decode.add(q.decode.energy, r->truth.decode());
+        }
+    }
+    for (Tally *t : {&prefill, &decode}) {
+        std::printf("  %d phases, within the bound %.2f %%, median half width %.1f %%\n", t->n, 100 * t->frac(), 100 * t->median());
+        EXPECT_GE(t->frac(), 0.99);
+        EXPECT_LE(t->median(), 0.2);
+    }
+}
+
 // A machine that the model fits well, and another program that starts, stops or goes on within a step or two of the border of a request's
 // phases: inside the one interval that holds it.
 double jump_from_s, jump_until_s;
