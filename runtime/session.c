@@ -142,6 +142,10 @@ wtl_status wtl_session_open(const wtl_engine *engine, const wtl_session_options 
     if (!status) status = kvcache_open(&p->kv, &s->kv, err);
     if (!status) status = take_backend_memory(s, err);
     if (status) goto fail;
+    if (p->o.profile && !(s->profile = op_profile_open(s->stream, engine->model))) {
+        status = wtl_fail(err, WTL_ERR_NO_MEMORY, "out of memory for the profile of a session");
+        goto fail;
+    }
 
     s->index_host = wtl_malloc(p->index_words * sizeof(int32_t));
     s->logits = wtl_pages_alloc(p->logits_bytes);
@@ -168,6 +172,7 @@ void wtl_session_close(wtl_session **session) {
     wtl_session *s = *session;
     wtl_backend *be = s->engine->be;
     be->ops->stream_close(s->stream);
+    op_profile_close(s->profile);
     for (int32_t g = 0; g < s->plan.kv.n_groups; g++) be->ops->free(be, s->pool[g], s->plan.pool_bytes[g]);
     be->ops->free(be, s->acts_memory, s->plan.acts_bytes);
     be->ops->free(be, s->index_memory, s->plan.index_words * sizeof(int32_t));
@@ -362,6 +367,7 @@ wtl_status wtl_session_step(wtl_session *s, const wtl_entry *entries, int32_t n,
     for (int32_t i = 0; i < s->work.n_seqs; tokens += s->seq_work[i++].n_new_tok)
         kvcache_commit(s->kv, s->seq_work[i].seq, tokens, s->seq_work[i].n_new_tok);
     count_work(s);
+    if (s->profile) op_profile_step(s->profile, &s->work);
     return WTL_OK;
 }
 

@@ -5,6 +5,7 @@
 
 #include "runtime/engine.h"
 #include "runtime/kvcache.h"
+#include "runtime/profile_ops.h"
 
 // Sizes that follow from options and model, computed once for wtl_session_memory and wtl_session_open.
 typedef struct session_plan {
@@ -31,6 +32,7 @@ struct wtl_session {
     session_plan plan;
     kvcache *kv;
     wtl_stream *stream;
+    op_profile *profile; // NULL: nobody asked
     void *pool[WTL_KV_GROUPS_MAX];
     void *acts_memory;
     int32_t *index_memory, *index_host;

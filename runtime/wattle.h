@@ -115,6 +115,7 @@ typedef struct wtl_session_options {
     wtl_kv_type kv_type;
     bool keep_prefixes;   // what closed sequences held stays findable while memory lasts, least recently used out first
     uint64_t cache_bytes; // KV memory for that beyond what n_ctx and n_seq_max need; rounded down to whole blocks
+    bool profile;         // time every operation: runtime/profile.h
 } wtl_session_options;
 
 typedef struct wtl_memory {

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 flags="-fsyntax-only -Wall -Wextra -Wpedantic -Werror -I."
-for header in runtime/wattle.h runtime/energy.h runtime/chat.h runtime/batch.h runtime/limits.h telemetry/telemetry.h; do
+for header in runtime/wattle.h runtime/energy.h runtime/chat.h runtime/batch.h runtime/limits.h runtime/profile.h telemetry/telemetry.h; do
     for compiler in "gcc -std=c11 -x c" "clang -std=c11 -x c" "g++ -std=c++17 -x c++" "clang++ -std=c++17 -x c++"; do
         command -v "${compiler%% *}" >/dev/null || continue
         echo "#include \"$header\"" | $compiler $flags - || { echo "$header does not compile alone with: $compiler" >&2; exit 1; }

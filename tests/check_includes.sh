@@ -18,7 +18,7 @@ allowed() {
     runtime) echo '^(runtime/|models/|kernels/|telemetry/telemetry\.h$)' ;;
     telemetry) echo '^telemetry/' ;;
     tools/schema) echo '^tools/schema/' ;;
-    tools | tools/*) echo '^(tools/|runtime/(wattle|energy|chat|batch|limits)\.h$|telemetry/telemetry\.h$)' ;;
+    tools | tools/*) echo '^(tools/|runtime/(wattle|energy|chat|batch|limits|profile)\.h$|telemetry/telemetry\.h$)' ;;
     *) echo '^$' ;;
     esac
 }

@@ -72,7 +72,7 @@ typedef struct bench_settings {
 } bench_settings;
 
 typedef struct bench_limit { // what the machine allows with that many threads; 0: not measured
-    double read_gb_per_s, gmac_per_s;
+    double read_gb_per_s, gmac_per_s, f32_gmac_per_s;
     const char *arithmetic; // "int8 avx512vnni"; static
 } bench_limit;
 
@@ -103,7 +103,7 @@ typedef struct bench_bout {
 } bench_bout;
 
 // CLI_GO, CLI_FAILED after a message, or CLI_INTERRUPTED without one.
-int bench_bout_open(bench_bout *bout, const bench_model *model, const bench_case *c);
+int bench_bout_open(bench_bout *bout, const bench_model *model, const bench_case *c, bool profile);
 void bench_bout_close(bench_bout *bout);
 int bench_bout_depth(bench_bout *bout); // prefills the depth, once
 // One repetition. Adds its work to *sum and stores its time in *ns; sum may be NULL (warm-up, n_gen then 1 at most).
@@ -112,6 +112,9 @@ int bench_bout_once(bench_bout *bout, bench_result *sum, uint64_t *ns);
 // Warm-up and all repetitions. CLI_GO; CLI_FAILED after a message; CLI_INTERRUPTED: out holds what was done. Free out in every case.
 int bench_run(const bench_model *model, const bench_case *c, const bench_settings *settings, bench_result *out);
 void bench_result_free(bench_result *result);
+void bench_test_time(bench_result *result); // now
+// Joules of all domains that count between two moments; waits a moment for the meter to have seen the end.
+tel_energy bench_energy(const bench_settings *settings, uint64_t from_ns, uint64_t to_ns);
 
 // ---- Rows: bench_row.c, bench_print.c ---------------------------------------------------------------------------------
 double bench_tokens(const bench_case *c); // of one repetition, all sequences

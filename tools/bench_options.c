@@ -30,12 +30,15 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
          .help = "md (a table, default), csv, json, jsonl or sql"},
         {.name = "no-limits", .kind = CLI_FLAG, .value = &o->no_limits, .help = "do not measure the machine's limits: no pct_bandwidth and pct_compute"},
         {.name = "limits", .kind = CLI_FLAG, .value = &o->limits, .help = "print what the machine can do at most and nothing else: memory reads, integer and float multiply-adds, with 1 thread and all (or -t); md or json"},
+        {.name = "profile", .kind = CLI_FLAG, .value = &o->profile, .help = "per operation of each test: share of the time, bytes, multiply-adds and how near it is to the machine's limits; md or json"},
+        {.name = "compare", .kind = CLI_FLAG, .value = &o->compare, .help = "with two files that `wattle bench` or llama-bench wrote as json or jsonl: ratios, and what else differs"},
+        {.name = "vs", .kind = CLI_STRING, .value = &o->vs, .arg = "B", .help = "run the tests in turns with B, another model or other options (\"-t 2\"), and print the ratio of neighbours; md or json"},
         {.name = "progress", .kind = CLI_FLAG, .value = &o->progress, .help = "say on standard error what is running"},
         CLI_OPTION_BACKEND(&o->backend),
         CLI_OPTIONS_METER(&o->meter),
     };
     const cli_command command = {
-        .name = "bench", .summary = "measure speed and joules of a model on this machine", .operands = "", .options = options, .n_options = CLI_COUNT(options),
+        .name = "bench", .summary = "measure speed and joules of a model on this machine", .operands = "[--compare A.json B.json]", .options = options, .n_options = CLI_COUNT(options),
         .notes = "LIST: numbers between commas and ranges first-last, first-last+step, first-last*factor; every combination is a test.\n"
                  "Options, tests and fields are llama-bench's, so that its scripts can read the output; our fields come behind them\n"
                  "(joules are the means of one repetition, null with a reason where no source can be read; GB/s counts weights and KV,\n"
@@ -46,7 +49,10 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
                  "  wattle bench -m a.gguf -m b.gguf -p 512 -n 128 -t 1,2 -o json\n"
                  "  wattle bench -p 0 -n 64 -npl 1,8,32\n"
                  "  wattle bench -p 0 -n 32 -d 0-2048+512\n"
-                 "  wattle bench --limits\n"};
+                 "  wattle bench --limits\n"
+                 "  wattle bench --profile -p 512 -n 32\n"
+                 "  wattle bench -t 1 --vs \"-t 2\" -r 20\n"
+                 "  wattle bench --compare before.json after.json\n"};
     return cli_parse(&command, argc, argv, operands, max_operands, n_operands);
 }
 
@@ -121,17 +127,66 @@ static int read_models(bench_options *o) {
     return code == CLI_GO ? add_model(o, path) : code;
 }
 
-int bench_options_read(bench_options *o, int argc, char **argv, const char **operands, int max_operands, int *n_operands) {
-    int code = parse(o, argc, argv, operands, max_operands, n_operands);
-    if (code != CLI_GO) return code;
+// What the lists mean; the command line was read.
+static int understand(bench_options *o) {
     bench_format_parse(o->output ? o->output : "md", &o->format);
-    code = read_lists(o);
+    int code = read_lists(o);
     if (code == CLI_GO) code = read_kv_types("cache-type-k", &o->type_k, o->params.type_k, &o->params.n_type_k);
     if (code == CLI_GO) code = read_kv_types("cache-type-v", &o->type_v, o->params.type_v, &o->params.n_type_v);
-    return code == CLI_GO && !o->limits ? read_models(o) : code;
+    return code == CLI_GO && !o->limits && !o->compare ? read_models(o) : code;
+}
+
+int bench_options_read(bench_options *o, int argc, char **argv, const char **operands, int max_operands, int *n_operands) {
+    const int code = parse(o, argc, argv, operands, max_operands, n_operands);
+    return code == CLI_GO ? understand(o) : code;
+}
+
+// ---- The other side of --vs -------------------------------------------------------------------------------------------
+// Words between spaces; argv[0] is the command's name. Their number, or 0 when there are too many.
+static int split_words(char *text, char *argv[], int max) {
+    int n = 0;
+    static char name[] = "bench";
+    argv[n++] = name;
+    for (char *word = strtok(text, " "); word; word = strtok(NULL, " ")) {
+        if (n == max) return 0;
+        argv[n++] = word;
+    }
+    argv[n] = NULL;
+    return n;
+}
+
+// The environment was read again, too: only what lies in the text of --vs was said there.
+static bool said(const bench_options *o, const char *item) { return item >= o->words && item <= o->words + o->words_len; }
+
+static void keep_unsaid(bench_options *o, const bench_options *a) {
+    cli_list *const lists[] = {&o->models, &o->n_prompt, &o->n_gen, &o->pairs, &o->n_depth, &o->n_batch, &o->n_ubatch, &o->type_k, &o->type_v, &o->n_threads, &o->n_parallel};
+    const cli_list *const theirs[] = {&a->models, &a->n_prompt, &a->n_gen, &a->pairs, &a->n_depth, &a->n_batch, &a->n_ubatch, &a->type_k, &a->type_v, &a->n_threads, &a->n_parallel};
+    for (size_t i = 0; i < CLI_COUNT(lists); i++)
+        if (lists[i]->n == 0 || !said(o, lists[i]->items[0])) *lists[i] = *theirs[i];
+    if (!o->backend || !said(o, o->backend)) o->backend = a->backend;
+}
+
+int bench_options_vary(const bench_options *a, const char *text, bench_options *o) {
+    enum { WORDS_MAX = 64 };
+    char *argv[WORDS_MAX + 1];
+    int n_operands = 0;
+    *o = (bench_options){.words = strdup(text), .words_len = strlen(text)};
+    if (!o->words) return cli_fail("out of memory");
+    if (*text != '-') {
+        o->models = (cli_list){.items = {o->words}, .n = 1};
+    } else {
+        const int argc = split_words(o->words, argv, WORDS_MAX);
+        if (argc == 0) return cli_wrong("bench: --vs: more than %d words", WORDS_MAX - 1);
+        const int code = parse(o, argc, argv, NULL, 0, &n_operands);
+        if (code != CLI_GO) return code;
+    }
+    keep_unsaid(o, a);
+    o->limits = o->compare = false; // the environment's
+    return understand(o);
 }
 
 void bench_options_free(bench_options *o) {
     for (size_t i = 0; i < o->n_texts; i++) free(o->texts[i]);
+    free(o->words);
     *o = (bench_options){0};
 }

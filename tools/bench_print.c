@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/bench.h"
+#include "tools/bench_rows.h"
 
 enum { DIGITS = 9 }; // of a real: microjoules of a kilojoule
 
@@ -109,41 +109,29 @@ static size_t columns_of(const bench_printer *p, column *out) {
     return n;
 }
 
-static double number(const json_t *row, const char *name) { return json_number_value(json_object_get(row, name)); }
-static bool known(const json_t *row, const char *name) { return json_is_number(json_object_get(row, name)); }
-
 // "12.3 (28 %)": a rate and its share of the machine's limit.
 static void rate_text(const json_t *row, const char *rate, const char *share, char *text, size_t cap) {
-    if (!known(row, rate)) snprintf(text, cap, "-");
-    else if (!known(row, share)) snprintf(text, cap, "%.1f", number(row, rate));
-    else snprintf(text, cap, "%.1f (%.0f %%)", number(row, rate), number(row, share));
-}
-
-static void joules_text(const json_t *row, char *text, size_t cap) {
-    const json_t *status = json_object_get(row, "joules_status");
-    const double each = number(row, "joules_per_token"), share = number(row, "joules_bound") / (number(row, "joules") > 0 ? number(row, "joules") : 1);
-    if (!known(row, "joules_per_token")) snprintf(text, cap, "-");
-    else if (strcmp(json_string_value(status), "modelled") == 0) snprintf(text, cap, "~%.2g modelled", each);
-    else snprintf(text, cap, "%.3g ± %.1g", each, each * share);
+    if (!bench_has(row, rate)) snprintf(text, cap, "-");
+    else if (!bench_has(row, share)) snprintf(text, cap, "%.1f", bench_number(row, rate));
+    else snprintf(text, cap, "%.1f (%.0f %%)", bench_number(row, rate), bench_number(row, share));
 }
 
 static void cell_text(const json_t *row, const char *title, char *text, size_t cap) {
-    const double size = number(row, "model_size"), params = number(row, "model_n_params");
-    const bench_case c = {.n_prompt = (int32_t)number(row, "n_prompt"), .n_gen = (int32_t)number(row, "n_gen"), .n_depth = (int32_t)number(row, "n_depth"),
-                          .n_parallel = (int32_t)number(row, "n_parallel")};
+    const double size = bench_number(row, "model_size"), params = bench_number(row, "model_n_params");
+    const bench_case c = bench_case_of(row);
     const json_t *value = json_object_get(row, strcmp(title, "threads") == 0 ? "n_threads" : title);
     text[0] = '\0';
-    if (strcmp(title, "model") == 0) snprintf(text, cap, "%s", json_string_value(json_object_get(row, "model_type")));
+    if (strcmp(title, "model") == 0) snprintf(text, cap, "%s", bench_text(row, "model_type"));
     else if (strcmp(title, "size") == 0 && size < 1073741824.0) snprintf(text, cap, "%.2f MiB", size / 1048576);
     else if (strcmp(title, "size") == 0) snprintf(text, cap, "%.2f GiB", size / 1073741824);
     else if (strcmp(title, "params") == 0) snprintf(text, cap, "%.2f %s", params < 1e9 ? params / 1e6 : params / 1e9, params < 1e9 ? "M" : "B");
-    else if (strcmp(title, "backend") == 0) snprintf(text, cap, "%s", json_string_value(json_object_get(row, "backends")));
+    else if (strcmp(title, "backend") == 0) snprintf(text, cap, "%s", bench_text(row, "backends"));
     else if (strcmp(title, "test") == 0) bench_case_name(&c, text, cap);
-    else if (strcmp(title, "t/s") == 0) snprintf(text, cap, "%.2f ± %.2f", number(row, "avg_ts"), number(row, "stddev_ts"));
+    else if (strcmp(title, "t/s") == 0) snprintf(text, cap, "%.2f ± %.2f", bench_number(row, "avg_ts"), bench_number(row, "stddev_ts"));
     else if (strcmp(title, "GB/s") == 0) rate_text(row, "gb_per_s", "pct_bandwidth", text, cap);
     else if (strcmp(title, "GMAC/s") == 0) rate_text(row, "gmac_per_s", "pct_compute", text, cap);
-    else if (strcmp(title, "J/token") == 0) joules_text(row, text, cap);
-    else if (strcmp(title, "tokens/J") == 0) snprintf(text, cap, known(row, "tokens_per_joule") ? "%.3g" : "-", number(row, "tokens_per_joule"));
+    else if (strcmp(title, "J/token") == 0) bench_joules_text(row, text, cap);
+    else if (strcmp(title, "tokens/J") == 0) snprintf(text, cap, bench_has(row, "tokens_per_joule") ? "%.3g" : "-", bench_number(row, "tokens_per_joule"));
     else if (json_is_string(value)) snprintf(text, cap, "%s", json_string_value(value));
     else snprintf(text, cap, "%lld", (long long)json_integer_value(value));
 }

@@ -18,13 +18,13 @@ static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
 
 static int bout_fail(bench_bout *b) { return cli_fail("%s", b->err.message); }
 
-int bench_bout_open(bench_bout *b, const bench_model *model, const bench_case *c) {
+int bench_bout_open(bench_bout *b, const bench_model *model, const bench_case *c, bool profile) {
     const int32_t n = c->n_parallel, chunk = min_int(c->n_batch, c->n_ubatch);
     const wtl_vocab_info vocab = wtl_vocab_describe(wtl_engine_vocab(model->engine));
     *b = (bench_bout){.at = *c, .model = model, .n_entries = chunk > n ? chunk : n, .n_vocab = vocab.n_vocab, .bos = vocab.adds_bos ? vocab.bos : -1, .random = 12345};
     const int64_t length = (int64_t)c->n_depth + c->n_prompt + c->n_gen;
     const wtl_session_options options = {.n_ctx = (int32_t)(length * n > INT32_MAX ? INT32_MAX : length * n), .n_seq_max = c->n_depth ? 2 * n : n,
-                                         .n_batch = b->n_entries, .n_logits_max = n, .kv_type = c->kv_type};
+                                         .n_batch = b->n_entries, .n_logits_max = n, .kv_type = c->kv_type, .profile = profile};
     b->entries = malloc((size_t)b->n_entries * sizeof *b->entries);
     b->bases = malloc((size_t)n * sizeof *b->bases);
     b->seqs = malloc((size_t)n * sizeof *b->seqs);
@@ -135,8 +135,7 @@ static void wait_settled(tel_meter *meter, uint64_t until_ns) {
     }
 }
 
-// Joules of all domains that count, between two moments.
-static tel_energy window_energy(const bench_settings *settings, uint64_t from_ns, uint64_t to_ns) {
+tel_energy bench_energy(const bench_settings *settings, uint64_t from_ns, uint64_t to_ns) {
     const tel_meter *meter = settings->meter;
     if (!meter || tel_meter_n_counting(meter) == 0) return tel_energy_unavailable(settings->no_meter, "wattle meters");
     wait_settled(settings->meter, to_ns);
@@ -196,8 +195,14 @@ static int repeat(bench_bout *bout, const bench_settings *s, bench_result *out) 
     out->use = bench_use_between(&before, &after);
     if (out->n_samples) out->use.mhz = mhz / (double)out->n_samples;
     out->energy_ns = last - before.wall_ns;
-    if (out->n_samples) out->energy = window_energy(s, before.wall_ns, last);
+    if (out->n_samples) out->energy = bench_energy(s, before.wall_ns, last);
     return code;
+}
+
+void bench_test_time(bench_result *result) {
+    const time_t now = time(NULL);
+    struct tm utc;
+    strftime(result->test_time, sizeof result->test_time, "%FT%TZ", gmtime_r(&now, &utc));
 }
 
 int bench_run(const bench_model *model, const bench_case *c, const bench_settings *s, bench_result *out) {
@@ -205,11 +210,9 @@ int bench_run(const bench_model *model, const bench_case *c, const bench_setting
     *out = (bench_result){.at = *c, .samples_ns = calloc((size_t)s->repetitions, sizeof *out->samples_ns)};
     out->at.n_threads = model->info.n_threads;
     if (!out->samples_ns) return cli_fail("out of memory for %d repetitions", s->repetitions);
-    const time_t now = time(NULL);
-    struct tm utc;
-    strftime(out->test_time, sizeof out->test_time, "%FT%TZ", gmtime_r(&now, &utc));
+    bench_test_time(out);
     say(s, "starting", 0);
-    int code = bench_bout_open(&bout, model, c);
+    int code = bench_bout_open(&bout, model, c, false);
     if (code == CLI_GO && s->delay_s) cool_off(s->delay_s);
     if (code == CLI_GO) code = warm_up(&bout, s);
     if (code == CLI_GO) code = repeat(&bout, s, out);

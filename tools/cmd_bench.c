@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/bench_compare.h"
 #include "tools/bench_limits.h"
 #include "tools/bench_options.h"
+#include "tools/bench_profile.h"
+#include "tools/bench_vs.h"
 
 typedef struct bench {
     bench_options options;
@@ -45,15 +48,24 @@ static void warn_of_use(const bench *b) {
     if (b->n_busy) cli_warn("in %zu of %zu tests %s (the worst of them): these figures are too low", b->n_busy, b->n_cases, bench_use_warning(&b->worst_use, text, sizeof text));
 }
 
+static bench_settings settings_of(const bench *b, size_t i) {
+    return (bench_settings){.repetitions = (int32_t)b->options.repetitions, .no_warmup = b->options.no_warmup, .progress = b->options.progress,
+                            .delay_s = b->options.delay_s, .case_index = i, .n_cases = b->n_cases, .meter = b->meter,
+                            .no_meter = "the meter is switched off (--meter none)"};
+}
+
+// The model of a test, and what the machine allows with its threads.
+static int prepare(bench *b, size_t i, bench_limit *limit) {
+    const bool reference = b->options.backend && strcmp(b->options.backend, "ref") == 0;
+    const int code = bench_model_open(&b->model, &b->cases[i], b->options.backend);
+    return code == CLI_GO && !b->options.no_limits ? bench_roof(&b->roofs, &b->model, reference, limit) : code;
+}
+
 static int run_case(bench *b, size_t i) {
-    bench_settings settings = {.repetitions = (int32_t)b->options.repetitions, .no_warmup = b->options.no_warmup, .progress = b->options.progress,
-                               .delay_s = b->options.delay_s, .case_index = i, .n_cases = b->n_cases, .meter = b->meter,
-                               .no_meter = "the meter is switched off (--meter none)"};
+    const bench_settings settings = settings_of(b, i);
     bench_result result = {0};
     bench_limit limit = {0};
-    const bool reference = b->options.backend && strcmp(b->options.backend, "ref") == 0;
-    int code = bench_model_open(&b->model, &b->cases[i], b->options.backend);
-    if (code == CLI_GO && !b->options.no_limits) code = bench_roof(&b->roofs, &b->model, reference, &limit);
+    int code = prepare(b, i, &limit);
     if (code == CLI_GO) code = bench_run(&b->model, &b->cases[i], &settings, &result);
     result.limit = limit;
     if (result.n_samples && (code == CLI_GO || code == CLI_INTERRUPTED)) {
@@ -80,20 +92,57 @@ static int run_cases(bench *b) {
     return code == CLI_GO ? CLI_OK : code;
 }
 
+static int profile_cases(bench *b) {
+    if (b->options.format != BENCH_MD && b->options.format != BENCH_JSON) return cli_wrong("bench: --profile prints md or json");
+    json_t *reports = json_array();
+    int code = reports ? CLI_GO : cli_fail("out of memory for the profiles");
+    for (size_t i = 0; i < b->n_cases && code == CLI_GO; i++) {
+        const bench_settings settings = settings_of(b, i);
+        bench_limit limit = {0};
+        code = prepare(b, i, &limit);
+        if (code == CLI_GO) code = bench_profile_case(&b->model, &b->cases[i], &settings, &limit, reports);
+    }
+    if (code == CLI_GO || code == CLI_INTERRUPTED) bench_profile_print(reports, b->options.format);
+    json_decref(reports);
+    return code == CLI_GO ? CLI_OK : code;
+}
+
+static int run_versus(bench *b) {
+    bench_options other;
+    int code = bench_options_vary(&b->options, b->options.vs, &other);
+    if (code == CLI_GO) code = open_meter(b);
+    if (code == CLI_GO) {
+        const bench_settings settings = settings_of(b, 0);
+        code = bench_vs_command(&b->options, &other, &settings);
+    }
+    bench_options_free(&other);
+    return code;
+}
+
 static int run_tests(bench *b) {
     int code = bench_cases(&b->options.params, &b->cases, &b->n_cases);
     if (code == CLI_GO) code = bench_cases_check(b->cases, b->n_cases);
-    return code == CLI_GO ? run_cases(b) : code;
+    if (code != CLI_GO) return code;
+    return b->options.profile ? profile_cases(b) : run_cases(b);
+}
+
+static int dispatch(bench *b, const char *const operands[2], int n_operands) {
+    const bench_options *o = &b->options;
+    if (o->compare && n_operands != 2) return cli_wrong("bench: --compare needs two files: wattle bench --compare A.json B.json");
+    if (!o->compare && n_operands) return cli_wrong("bench: unexpected word '%s'; try `wattle bench --help`", operands[0]);
+    if (o->limits + o->profile + o->compare + (o->vs != NULL) > 1) return cli_wrong("bench: --limits, --profile, --compare and --vs exclude each other");
+    cli_catch_interrupt();
+    if (o->compare) return bench_compare_command(operands[0], operands[1], o->format);
+    if (o->limits) return bench_limits_command(&o->params.n_threads, o->format);
+    return o->vs ? run_versus(b) : run_tests(b);
 }
 
 int cmd_bench(int argc, char **argv) {
     bench b = {.options = {.repetitions = 5}};
+    const char *operands[2];
     int n_operands = 0;
-    int code = bench_options_read(&b.options, argc, argv, NULL, 0, &n_operands);
-    if (code == CLI_GO) {
-        cli_catch_interrupt();
-        code = b.options.limits ? bench_limits_command(&b.options.params.n_threads, b.options.format) : run_tests(&b);
-    }
+    int code = bench_options_read(&b.options, argc, argv, operands, 2, &n_operands);
+    if (code == CLI_GO) code = dispatch(&b, operands, n_operands);
     bench_model_close(&b.model);
     tel_meter_close(&b.meter);
     free(b.cases);
