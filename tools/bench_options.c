@@ -33,6 +33,7 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
         {.name = "profile", .kind = CLI_FLAG, .value = &o->profile, .help = "per operation of each test: share of the time, bytes, multiply-adds and how near it is to the machine's limits; md or json"},
         {.name = "compare", .kind = CLI_FLAG, .value = &o->compare, .help = "with two files that `wattle bench` or llama-bench wrote as json or jsonl: ratios, and what else differs"},
         {.name = "vs", .kind = CLI_STRING, .value = &o->vs, .arg = "B", .help = "run the tests in turns with B, another model or other options (\"-t 2\"), and print the ratio of neighbours; md or json"},
+        {.name = "plot", .kind = CLI_STRING, .value = &o->plot, .arg = "FILE.svg", .help = "draw tokens/s, and joules a token where known, over the first list that has several values (needs gnuplot)"},
         {.name = "progress", .kind = CLI_FLAG, .value = &o->progress, .help = "say on standard error what is running"},
         CLI_OPTION_BACKEND(&o->backend),
         CLI_OPTIONS_METER(&o->meter),
@@ -48,7 +49,7 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
                  "  wattle bench\n"
                  "  wattle bench -m a.gguf -m b.gguf -p 512 -n 128 -t 1,2 -o json\n"
                  "  wattle bench -p 0 -n 64 -npl 1,8,32\n"
-                 "  wattle bench -p 0 -n 32 -d 0-2048+512\n"
+                 "  wattle bench -p 0 -n 32 -d 0-2048+512 --plot depth.svg\n"
                  "  wattle bench --limits\n"
                  "  wattle bench --profile -p 512 -n 32\n"
                  "  wattle bench -t 1 --vs \"-t 2\" -r 20\n"

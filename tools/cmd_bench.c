@@ -6,6 +6,7 @@
 #include "tools/bench_compare.h"
 #include "tools/bench_limits.h"
 #include "tools/bench_options.h"
+#include "tools/bench_plot.h"
 #include "tools/bench_profile.h"
 #include "tools/bench_vs.h"
 
@@ -17,6 +18,7 @@ typedef struct bench {
     bench_model model;
     bench_roofs roofs;
     bench_printer printer;
+    json_t *rows;        // all of them, for --plot; NULL: not wanted
     size_t n_busy;       // tests during which others used the machine
     bench_use worst_use; // of those
 } bench;
@@ -71,6 +73,7 @@ static int run_case(bench *b, size_t i) {
     if (result.n_samples && (code == CLI_GO || code == CLI_INTERRUPTED)) {
         json_t *row = bench_row(&b->model, &result);
         if (row) bench_print_row(&b->printer, row);
+        if (row && b->rows) json_array_append(b->rows, row);
         else code = cli_fail("out of memory for the row of a test");
         note_use(b, &result.use);
         json_decref(row);
@@ -80,7 +83,9 @@ static int run_case(bench *b, size_t i) {
 }
 
 static int run_cases(bench *b) {
-    int code = open_meter(b);
+    int code = b->options.plot ? bench_plot_check() : CLI_GO;
+    if (code == CLI_GO && b->options.plot && !(b->rows = json_array())) code = cli_fail("out of memory for the plot");
+    if (code == CLI_GO) code = open_meter(b);
     if (code != CLI_GO) return code;
     choose_columns(b);
     for (size_t i = 0; i < b->n_cases && code == CLI_GO; i++) {
@@ -89,6 +94,10 @@ static int run_cases(bench *b) {
     }
     if (b->printer.n_rows || code == CLI_INTERRUPTED) bench_print_end(&b->printer);
     warn_of_use(b);
+    if (b->rows && json_array_size(b->rows) && (code == CLI_GO || code == CLI_INTERRUPTED)) {
+        const int drawn = bench_plot(b->rows, b->options.plot);
+        if (drawn != CLI_GO) return drawn;
+    }
     return code == CLI_GO ? CLI_OK : code;
 }
 
@@ -131,6 +140,7 @@ static int dispatch(bench *b, const char *const operands[2], int n_operands) {
     if (o->compare && n_operands != 2) return cli_wrong("bench: --compare needs two files: wattle bench --compare A.json B.json");
     if (!o->compare && n_operands) return cli_wrong("bench: unexpected word '%s'; try `wattle bench --help`", operands[0]);
     if (o->limits + o->profile + o->compare + (o->vs != NULL) > 1) return cli_wrong("bench: --limits, --profile, --compare and --vs exclude each other");
+    if (o->plot && (o->limits || o->profile || o->compare || o->vs)) return cli_wrong("bench: --plot draws plain tests, without --limits, --profile, --compare and --vs");
     cli_catch_interrupt();
     if (o->compare) return bench_compare_command(operands[0], operands[1], o->format);
     if (o->limits) return bench_limits_command(&o->params.n_threads, o->format);
@@ -145,6 +155,7 @@ int cmd_bench(int argc, char **argv) {
     if (code == CLI_GO) code = dispatch(&b, operands, n_operands);
     bench_model_close(&b.model);
     tel_meter_close(&b.meter);
+    json_decref(b.rows);
     free(b.cases);
     bench_options_free(&b.options);
     return cli_finish(code);
