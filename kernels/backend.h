@@ -138,6 +138,8 @@ typedef struct wtl_backend_ops {
     wtl_status (*stream_open)(wtl_backend *be, const wtl_stream_limits *limits, wtl_stream **out, wtl_error *err);
     void (*stream_close)(wtl_stream *s); // accepts NULL
     wtl_status (*sync)(wtl_stream *s, wtl_error *err); // waits; first failure since the last sync
+    // How many of the backend's host threads later ops use, of all its streams; < 1: all of them. A hint: results are the same.
+    void (*set_threads)(wtl_stream *s, int32_t n_threads);
     void (*upload)(wtl_stream *s, void *dst, const void *host_src, size_t bytes);   // src may be reused on return
     void (*download)(wtl_stream *s, void *host_dst, const void *src, size_t bytes); // waits for what was enqueued
     void (*copy)(wtl_stream *s, void *dst, const void *src, size_t bytes);          // inside backend memory

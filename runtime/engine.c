@@ -28,9 +28,13 @@ void wtl_cpu_list(char *out, size_t cap) {
         if (cpu_isa_available((cpu_isa)isa)) n += (size_t)snprintf(out + n, cap - n, "%s%s", n ? ", " : "", cpu_isa_name((cpu_isa)isa));
 }
 
+int32_t wtl_cpu_threads(void) { return cpu_default_threads(); }
+
 static wtl_status open_backend(const wtl_engine_options *options, wtl_backend **out, wtl_error *err) {
     const wtl_backend_options backend_options = {.n_threads = options->n_threads, .deterministic = options->deterministic};
     const char *name = options->backend ? options->backend : "cpu";
+    if (options->n_threads_decode < 0 || options->n_threads_decode > THREADS_MAX)
+        return wtl_fail(err, WTL_ERR_INVALID, "n_threads_decode is %d; allowed are 1 to %d, or 0 for as many as n_threads", options->n_threads_decode, THREADS_MAX);
     if (options->n_threads < 0 || options->n_threads > THREADS_MAX)
         return wtl_fail(err, WTL_ERR_INVALID, "n_threads is %d; allowed are 1 to %d, or 0 for the default", options->n_threads, THREADS_MAX);
     if (!strcmp(name, "cpu")) return cpu_backend_open(&backend_options, out, err);
@@ -94,6 +98,8 @@ wtl_status wtl_engine_open(const wtl_engine_options *options, wtl_engine **out, 
     }
     e->file_bytes = gguf_file_bytes(e->file);
     e->deterministic = options->deterministic;
+    const int32_t n = e->be->n_threads, wanted = options->n_threads_decode;
+    e->n_threads_decode = wanted && wanted < n ? wanted : n;
     struct stat file;
     e->model_fd = open(options->model_path, O_RDONLY | O_CLOEXEC);
     if (e->model_fd >= 0 && !fstat(e->model_fd, &file)) e->modified = file.st_mtim;
@@ -131,6 +137,7 @@ wtl_engine_info wtl_engine_describe(const wtl_engine *e) {
         .n_vocab = c->n_vocab,
         .n_ctx_train = c->n_ctx_train,
         .n_threads = e->be->n_threads,
+        .n_threads_decode = e->n_threads_decode,
         .n_params = e->model->n_params,
         .file_bytes = e->file_bytes,
         .weight_bytes = e->model->weight_bytes,

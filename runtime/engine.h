@@ -18,6 +18,7 @@ struct wtl_engine {
     char *name; // general.name or ""
     uint64_t file_bytes;
     bool deterministic;
+    int32_t n_threads_decode; // 1 .. be->n_threads
     int model_fd;             // the file again, for kv_file.c to tell models apart; -1: could not be opened twice
     struct timespec modified; // when it was last written, at opening
 };

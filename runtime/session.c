@@ -16,6 +16,8 @@ enum {
     CTX_MAX = 1 << 30, // positions and their sums with a batch stay inside int32_t
     BATCH_MAX = 1 << 16,
     SEQ_MAX = 1 << 12,
+    THREADS_MAX = 1024,
+    DECODE_ROWS_MAX = 4, // up to so many rows a step waits for memory, not for arithmetic
     BLOCKS_MAX = 1 << 30, // for prefixes; with those for CTX_MAX still inside int32_t
 };
 
@@ -23,11 +25,11 @@ enum {
 
 static wtl_status check_options(const wtl_session_options *o, int32_t n_ctx_train, wtl_error *err) {
     if (o->n_ctx < 1 || o->n_ctx > CTX_MAX || o->n_seq_max < 1 || o->n_seq_max > SEQ_MAX || o->n_batch < 1 || o->n_batch > BATCH_MAX ||
-        o->n_logits_max < 1 || o->n_logits_max > o->n_batch || (o->kv_type != WTL_KV_F16 && o->kv_type != WTL_KV_F32))
+        o->n_threads < 0 || o->n_threads > THREADS_MAX || o->n_logits_max < 1 || o->n_logits_max > o->n_batch || (o->kv_type != WTL_KV_F16 && o->kv_type != WTL_KV_F32))
         return wtl_fail(err, WTL_ERR_INVALID,
                         "session options out of range: n_ctx %d (1 to %d), n_seq_max %d (1 to %d), n_batch %d (1 to %d), n_logits_max %d "
-                        "(1 to n_batch), kv_type %d",
-                        o->n_ctx, CTX_MAX, o->n_seq_max, SEQ_MAX, o->n_batch, BATCH_MAX, o->n_logits_max, (int)o->kv_type);
+                        "(1 to n_batch), n_threads %d (0 to %d), kv_type %d",
+                        o->n_ctx, CTX_MAX, o->n_seq_max, SEQ_MAX, o->n_batch, BATCH_MAX, o->n_logits_max, o->n_threads, THREADS_MAX, (int)o->kv_type);
     // Several sequences share n_ctx, so only the share of one is held against what the model was trained for.
     if ((int64_t)o->n_ctx > (int64_t)n_ctx_train * o->n_seq_max)
         return wtl_fail(err, WTL_ERR_LIMIT, "a context of %d tokens was asked for, but the model was trained for %d", o->n_ctx, n_ctx_train);
@@ -253,6 +255,13 @@ static wtl_status check_entries(wtl_session *s, const wtl_entry *entries, int32_
     return WTL_OK;
 }
 
+// Threads of the step: by what it waits for.
+static int32_t step_threads(const wtl_session *s) {
+    const wtl_step_work *w = &s->work;
+    if (s->plan.o.n_threads) return s->plan.o.n_threads;
+    return w->n_rows == w->n_seqs && w->n_rows <= DECODE_ROWS_MAX ? s->engine->n_threads_decode : s->engine->be->n_threads;
+}
+
 static void cancel_reserved(wtl_session *s, int32_t n_seqs) {
     for (int32_t i = 0; i < n_seqs; i++) kvcache_cancel(s->kv, s->seq_work[i].seq);
 }
@@ -322,6 +331,7 @@ static wtl_status run_forward(wtl_session *s, int32_t kv_len_max, wtl_error *err
     };
     for (int32_t g = 0; g < p->kv.n_groups; g++)
         step.kv[g] = (wtl_kv){p->kv_shape, s->pool[g], p->block_bytes[g], 0, s->index.table[g], p->max_slots};
+    s->stream->ops->set_threads(s->stream, step_threads(s));
     model_forward(m, s->stream, &step);
     if (s->work.n_logits)
         s->stream->ops->download(s->stream, s->logits, s->acts.logits.data,

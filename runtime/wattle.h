@@ -27,6 +27,8 @@ const char *wtl_version(void);
 // Instruction sets that the cpu backend can use here, slowest first: "scalar, avx2, avx512vnni". It takes the last one unless the
 // environment's WTL_CPU_MASK names another. Writes at most cap bytes, terminated. Thread: any.
 void wtl_cpu_list(char *out, size_t cap);
+// Threads that an engine gets by itself: physical cores in the affinity mask, capped by the cgroup quota rounded down; >= 1. Thread: any.
+int32_t wtl_cpu_threads(void);
 
 // ---- Vocabulary -------------------------------------------------------------------------------------------------
 typedef struct wtl_vocab wtl_vocab;
@@ -85,6 +87,7 @@ typedef struct wtl_engine_options {
     const char *model_path; // required
     const char *backend;    // "cpu" (default) or "ref"
     int32_t n_threads;      // 0: physical cores this process may use
+    int32_t n_threads_decode; // of steps of a few single tokens, which wait for memory; 0: n_threads, more are as many
     bool deterministic;     // no BLAS: logits do not depend on the batch for F32, F16 and BF16 weights either
 } wtl_engine_options;
 
@@ -97,7 +100,7 @@ const wtl_vocab *wtl_engine_vocab(const wtl_engine *engine); // borrowed
 typedef struct wtl_engine_info {
     const char *arch, *name; // borrowed from the engine
     const char *backend;     // "cpu avx512vnni, 2 threads"
-    int32_t n_layers, n_embd, n_vocab, n_ctx_train, n_threads;
+    int32_t n_layers, n_embd, n_vocab, n_ctx_train, n_threads, n_threads_decode;
     uint64_t n_params, file_bytes, weight_bytes; // weight_bytes: resident, in the backend's layout
 } wtl_engine_info;
 wtl_engine_info wtl_engine_describe(const wtl_engine *engine);
@@ -115,6 +118,7 @@ typedef struct wtl_session_options {
     wtl_kv_type kv_type;
     bool keep_prefixes;   // what closed sequences held stays findable while memory lasts, least recently used out first
     uint64_t cache_bytes; // KV memory for that beyond what n_ctx and n_seq_max need; rounded down to whole blocks
+    int32_t n_threads;    // of every step, not more than the engine's; 0: the engine's, by kind of step
     bool profile;         // time every operation: runtime/profile.h
 } wtl_session_options;
 

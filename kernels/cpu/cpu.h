@@ -40,6 +40,8 @@ typedef void (*cpu_job)(void *ctx, int32_t thread, int32_t n_threads);
 wtl_status pool_open(int32_t n_threads, cpu_pool **out, wtl_error *err);
 void pool_close(cpu_pool **pool); // joins the workers
 int32_t pool_threads(const cpu_pool *pool);
+// From the next job on n_threads of them work, the others sleep; < 1 or more than there are: all. Any thread. It changes no result.
+void pool_limit(cpu_pool *pool, int32_t n_threads);
 // Runs job(ctx, i, n) once for each share i = 0..n-1 and returns when all are done. Allocates nothing. Shares run on n
 // threads at once or, when a worker comes late, several after each other on the caller's: they must not wait for each other.
 void pool_run(cpu_pool *pool, cpu_job job, void *ctx);

@@ -87,6 +87,8 @@ static wtl_status stream_sync(wtl_stream *s, wtl_error *err) {
     return WTL_OK;
 }
 
+static void stream_set_threads(wtl_stream *s, int32_t n_threads) { pool_limit(cpu_of(s)->pool, n_threads); }
+
 static void stream_copy(wtl_stream *s, void *dst, const void *src, size_t bytes) {
     (void)s;
     if (bytes) memcpy(dst, src, bytes);
@@ -106,6 +108,7 @@ static const wtl_backend_ops cpu_ops = {
     .stream_open = stream_open,
     .stream_close = stream_close,
     .sync = stream_sync,
+    .set_threads = stream_set_threads,
     .upload = stream_copy, // backend memory is host memory
     .download = stream_copy,
     .copy = stream_copy,

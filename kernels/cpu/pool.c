@@ -7,6 +7,9 @@
 // more threads than usable cores nobody spins: that would keep the core from the thread that is waited for. Sleepers
 // register before they sleep and the other side looks after it changed the word (both sequentially consistent), so no
 // wake-up is lost and none is paid for when nobody sleeps.
+//
+// A pool can be told to use fewer of its threads. The others sleep on `parking`, so that they neither spin nor wake with every job; their
+// shares count as claimed before the job is announced.
 // SPDX-License-Identifier: Apache-2.0
 #include <linux/futex.h>
 #include <pthread.h>
@@ -34,9 +37,13 @@ struct cpu_pool {
     pthread_mutex_t turn; // held by the caller whose job runs
     cpu_job job;          // written before epoch is raised, read after
     void *ctx;
+    int32_t job_threads;
     int32_t n_threads;
     bool spins;
     _Atomic bool stop;
+    _Atomic int32_t wanted;   // threads of the next job
+    _Atomic int32_t active;   // of the present one; written by who holds `turn`
+    _Atomic uint32_t parking; // raised when active grows
     _Alignas(64) _Atomic uint32_t epoch;
     _Atomic uint32_t sleepers; // workers asleep on epoch, or about to be
     _Alignas(64) _Atomic uint32_t pending;
@@ -87,6 +94,16 @@ static bool claim(pool_worker *worker, uint32_t epoch) {
            atomic_compare_exchange_strong(&worker->claimed, &before, epoch);
 }
 
+// Sleeps while this worker is not among the active ones.
+static void park(pool_worker *self) {
+    cpu_pool *pool = self->pool;
+    for (;;) {
+        const uint32_t ticket = atomic_load(&pool->parking);
+        if (self->index < atomic_load(&pool->active) || atomic_load(&pool->stop)) return;
+        futex_wait(&pool->parking, ticket);
+    }
+}
+
 static void *worker_main(void *arg) {
     pool_worker *self = arg;
     cpu_pool *pool = self->pool;
@@ -95,8 +112,9 @@ static void *worker_main(void *arg) {
         wait_until_changed(&pool->epoch, seen, &pool->sleepers, pool->spins);
         seen = atomic_load_explicit(&pool->epoch, memory_order_acquire);
         if (atomic_load(&pool->stop)) return NULL;
+        park(self);
         if (!claim(self, seen)) continue;
-        pool->job(pool->ctx, self->index, pool->n_threads);
+        pool->job(pool->ctx, self->index, pool->job_threads);
         if (atomic_fetch_sub(&pool->pending, 1) == 1 && atomic_load(&pool->caller_sleeps)) futex_wake_all(&pool->pending);
     }
 }
@@ -108,20 +126,40 @@ static uint32_t announce(cpu_pool *pool) {
     return epoch;
 }
 
+// Takes over what pool_limit asked for. Holding `turn`.
+static int32_t update_active(cpu_pool *pool) {
+    const int32_t wanted = atomic_load_explicit(&pool->wanted, memory_order_relaxed), before = atomic_load_explicit(&pool->active, memory_order_relaxed);
+    if (wanted == before) return wanted;
+    atomic_store(&pool->active, wanted);
+    if (wanted > before) {
+        atomic_fetch_add(&pool->parking, 1);
+        futex_wake_all(&pool->parking);
+    }
+    return wanted;
+}
+
+void pool_limit(cpu_pool *pool, int32_t n_threads) {
+    atomic_store_explicit(&pool->wanted, n_threads < 1 || n_threads > pool->n_threads ? pool->n_threads : n_threads, memory_order_relaxed);
+}
+
 void pool_run(cpu_pool *pool, cpu_job job, void *ctx) {
     if (pool->n_threads == 1) {
         job(ctx, 0, 1);
         return;
     }
     pthread_mutex_lock(&pool->turn);
+    const int32_t n = update_active(pool);
+    const uint32_t next = atomic_load_explicit(&pool->epoch, memory_order_relaxed) + 1;
     pool->job = job;
     pool->ctx = ctx;
-    atomic_store_explicit(&pool->pending, (uint32_t)pool->n_threads - 1, memory_order_relaxed);
+    pool->job_threads = n;
+    atomic_store_explicit(&pool->pending, (uint32_t)n - 1, memory_order_relaxed);
+    for (int32_t i = n; i < pool->n_threads; i++) atomic_store_explicit(&pool->workers[i - 1].claimed, next, memory_order_relaxed);
     const uint32_t epoch = announce(pool);
-    job(ctx, 0, pool->n_threads);
-    for (int32_t i = 1; i < pool->n_threads; i++) {
+    job(ctx, 0, n);
+    for (int32_t i = 1; i < n; i++) {
         if (!claim(&pool->workers[i - 1], epoch)) continue;
-        job(ctx, i, pool->n_threads);
+        job(ctx, i, n);
         atomic_fetch_sub(&pool->pending, 1);
     }
     uint32_t left;
@@ -137,6 +175,8 @@ int32_t pool_threads(const cpu_pool *pool) { return pool->n_threads; }
 static void stop_workers(cpu_pool *pool, int32_t n) {
     atomic_store(&pool->stop, true);
     (void)announce(pool);
+    atomic_fetch_add(&pool->parking, 1);
+    futex_wake_all(&pool->parking);
     for (int32_t i = 0; i < n; i++) pthread_join(pool->workers[i].thread, NULL);
 }
 
@@ -149,6 +189,8 @@ wtl_status pool_open(int32_t n_threads, cpu_pool **out, wtl_error *err) {
     cpu_pool *pool = wtl_pages_alloc(bytes); // zeroed and aligned; wtl_malloc promises no cache line
     if (!pool) return wtl_fail(err, WTL_ERR_NO_MEMORY, "no memory for a pool of %d threads", n_threads);
     pool->n_threads = n_threads;
+    atomic_store(&pool->wanted, n_threads);
+    atomic_store(&pool->active, n_threads);
     pool->spins = n_threads > 1 && n_threads <= cpu_usable_cores();
     pthread_mutex_init(&pool->turn, NULL); // cannot fail with default attributes
     for (int32_t i = 0; i < n_threads - 1; i++) {

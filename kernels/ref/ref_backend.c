@@ -123,6 +123,8 @@ static void ref_copy(wtl_stream *s, void *dst, const void *src, size_t bytes) {
     if (bytes) memcpy(dst, src, bytes);
 }
 
+static void ref_set_threads(wtl_stream *s, int32_t n_threads) { (void)s, (void)n_threads; } // one thread, always
+
 static const wtl_backend_ops ref_ops = {
     .name = "ref",
     .close = ref_close,
@@ -136,6 +138,7 @@ static const wtl_backend_ops ref_ops = {
     .stream_open = ref_stream_open,
     .stream_close = ref_stream_close,
     .sync = ref_sync,
+    .set_threads = ref_set_threads,
     .upload = ref_copy, // backend memory is host memory
     .download = ref_copy,
     .copy = ref_copy,

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include <atomic>
+#include <random>
 #include <thread>
 #include <vector>
 
@@ -59,6 +60,48 @@ TEST(Pool, WakesSleepingWorkers) {
         pool_run(p.pool, count_job, &c);
         for (int64_t runs : c.runs) ASSERT_EQ(runs, j);
     }
+}
+
+TEST(Pool, FewerThreadsThanThereAre) {
+    for (int32_t n : {2, 4, 7}) {
+        Pool p(n);
+        std::mt19937 random(17);
+        for (int64_t j = 0; j < 3000; j++) {
+            const int32_t limit = (int32_t)(random() % (unsigned)(n + 2)); // 0 and n + 1: all
+            const int32_t expected = limit < 1 || limit > n ? n : limit;
+            pool_limit(p.pool, limit);
+            for (int again = 0; again < 1 + (int)(random() % 3); again++) {
+                Count c;
+                c.runs.resize(static_cast<size_t>(n));
+                pool_run(p.pool, count_job, &c);
+                ASSERT_EQ(c.n_threads, expected) << j;
+                for (int32_t i = 0; i < n; i++) ASSERT_EQ(c.runs[static_cast<size_t>(i)], i < expected ? 1 : 0) << "job " << j << ", share " << i << " of " << expected;
+            }
+        }
+        pool_limit(p.pool, 1); // closing with parked workers
+    }
+}
+
+TEST(Pool, WorkersThatAreNotWantedSleep) {
+    Pool p(3);
+    pool_limit(p.pool, 1);
+    Count c;
+    c.runs.resize(3);
+    // Share of one core that the workers take while jobs follow each other without a pause, as in decode.
+    auto others = [&](uint64_t ns) {
+        auto own_ns = [] {
+            struct timespec t;
+            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+            return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+        };
+        const uint64_t start = wtl_clock_ns(), all = wtl_cpu_time_ns(), own = own_ns();
+        while (wtl_clock_ns() - start < ns) pool_run(p.pool, count_job, &c);
+        const int64_t taken = (int64_t)(wtl_cpu_time_ns() - all) - (int64_t)(own_ns() - own); // a little below 0 when there is nothing
+        return (double)taken / (double)(wtl_clock_ns() - start);
+    };
+    others(20000000); // they find their way to bed
+    EXPECT_LT(others(200000000), 0.02);
+    EXPECT_EQ(c.runs[1] + c.runs[2], 0);
 }
 
 struct Exclusive {
