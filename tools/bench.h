@@ -33,6 +33,7 @@ typedef struct bench_case {
     int32_t n_depth;    // tokens that are there before the clock starts
     int32_t n_batch, n_ubatch, n_threads; // n_threads 0: the engine's default
     int32_t n_parallel; // sequences at once
+    int32_t n_session_threads; // of the engine's threads, for every step; 0: the engine's choice
     wtl_kv_type kv_type;
 } bench_case;
 

@@ -33,6 +33,7 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
         {.name = "profile", .kind = CLI_FLAG, .value = &o->profile, .help = "per operation of each test: share of the time, bytes, multiply-adds and how near it is to the machine's limits; md or json"},
         {.name = "compare", .kind = CLI_FLAG, .value = &o->compare, .help = "with two files that `wattle bench` or llama-bench wrote as json or jsonl: ratios, and what else differs"},
         {.name = "vs", .kind = CLI_STRING, .value = &o->vs, .arg = "B", .help = "run the tests in turns with B, another model or other options (\"-t 2\"), and print the ratio of neighbours; md or json"},
+        {.name = "calibrate", .kind = CLI_FLAG, .value = &o->calibrate, .help = "choose thread counts for prompts and replies apart, in two seconds, and keep them for run, chat and serve without -t; md or json"},
         {.name = "plot", .kind = CLI_STRING, .value = &o->plot, .arg = "FILE.svg", .help = "draw tokens/s, and joules a token where known, over the first list that has several values (needs gnuplot)"},
         {.name = "progress", .kind = CLI_FLAG, .value = &o->progress, .help = "say on standard error what is running"},
         CLI_OPTION_BACKEND(&o->backend),
@@ -182,7 +183,7 @@ int bench_options_vary(const bench_options *a, const char *text, bench_options *
         if (code != CLI_GO) return code;
     }
     keep_unsaid(o, a);
-    o->limits = o->compare = false; // the environment's
+    o->limits = o->compare = o->calibrate = false; // the environment's
     return understand(o);
 }
 

@@ -10,7 +10,7 @@ typedef struct bench_options {
     cli_list models, n_prompt, n_gen, pairs, n_depth, n_batch, n_ubatch, type_k, type_v, n_threads, n_parallel;
     int64_t repetitions, delay_s;
     const char *output, *backend, *vs, *plot;
-    bool no_warmup, progress, no_limits, limits, profile, compare;
+    bool no_warmup, progress, no_limits, limits, profile, compare, calibrate;
     cli_meter meter;
     // After bench_options_read.
     bench_format format;

@@ -120,7 +120,7 @@ static void put_script(FILE *f, const json_t *rows, size_t axis, const lines *l,
         put_quoted(f, named ? named : "");
         free(named);
     }
-    fprintf(f, "\nset datafile missing '?'\nset key outside below\nset grid\nset yrange [0:*]\nset xlabel ");
+    fprintf(f, "\nset datafile missing '?'\nset key above\nset grid\nset yrange [0:*]\nset xlabel ");
     put_quoted(f, axes[axis].title);
     fprintf(f, "\n");
     for (size_t i = 0; i < l->n; i++) put_block(f, rows, axis, l->labels[i], i);

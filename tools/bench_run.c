@@ -24,7 +24,8 @@ int bench_bout_open(bench_bout *b, const bench_model *model, const bench_case *c
     *b = (bench_bout){.at = *c, .model = model, .n_entries = chunk > n ? chunk : n, .n_vocab = vocab.n_vocab, .bos = vocab.adds_bos ? vocab.bos : -1, .random = 12345};
     const int64_t length = (int64_t)c->n_depth + c->n_prompt + c->n_gen;
     const wtl_session_options options = {.n_ctx = (int32_t)(length * n > INT32_MAX ? INT32_MAX : length * n), .n_seq_max = c->n_depth ? 2 * n : n,
-                                         .n_batch = b->n_entries, .n_logits_max = n, .kv_type = c->kv_type, .profile = profile};
+                                         .n_batch = b->n_entries, .n_logits_max = n, .kv_type = c->kv_type, .profile = profile,
+                                         .n_threads = c->n_session_threads};
     b->entries = malloc((size_t)b->n_entries * sizeof *b->entries);
     b->bases = malloc((size_t)n * sizeof *b->bases);
     b->seqs = malloc((size_t)n * sizeof *b->seqs);

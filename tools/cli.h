@@ -82,7 +82,7 @@ int cli_parse(const cli_command *command, int argc, char **argv, const char **op
     {.name = "json", .kind = CLI_FLAG, .value = (variable), .help = "print one JSON object"}
 #define CLI_OPTION_THREADS(variable) \
     {.name = "threads", .letter = 't', .kind = CLI_INT, .value = (variable), .arg = "N", .min = 1, .max = 1024, \
-     .help = "threads (default: the physical cores this process may use)"}
+     .help = "threads (default: what `wattle bench --calibrate` found, else the physical cores this process may use)"}
 #define CLI_OPTION_BACKEND(variable) \
     {.name = "backend", .kind = CLI_STRING, .value = (variable), .arg = "NAME", .choices = "cpu|ref", \
      .help = "cpu, or ref: slow scalar code to compare with"}

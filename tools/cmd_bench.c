@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/bench_calibrate.h"
 #include "tools/bench_compare.h"
 #include "tools/bench_limits.h"
 #include "tools/bench_options.h"
@@ -73,8 +74,7 @@ static int run_case(bench *b, size_t i) {
     if (result.n_samples && (code == CLI_GO || code == CLI_INTERRUPTED)) {
         json_t *row = bench_row(&b->model, &result);
         if (row) bench_print_row(&b->printer, row);
-        if (row && b->rows) json_array_append(b->rows, row);
-        else code = cli_fail("out of memory for the row of a test");
+        if (!row || (b->rows && json_array_append(b->rows, row) != 0)) code = cli_fail("out of memory for the row of a test");
         note_use(b, &result.use);
         json_decref(row);
     }
@@ -139,11 +139,12 @@ static int dispatch(bench *b, const char *const operands[2], int n_operands) {
     const bench_options *o = &b->options;
     if (o->compare && n_operands != 2) return cli_wrong("bench: --compare needs two files: wattle bench --compare A.json B.json");
     if (!o->compare && n_operands) return cli_wrong("bench: unexpected word '%s'; try `wattle bench --help`", operands[0]);
-    if (o->limits + o->profile + o->compare + (o->vs != NULL) > 1) return cli_wrong("bench: --limits, --profile, --compare and --vs exclude each other");
-    if (o->plot && (o->limits || o->profile || o->compare || o->vs)) return cli_wrong("bench: --plot draws plain tests, without --limits, --profile, --compare and --vs");
+    if (o->limits + o->profile + o->compare + o->calibrate + (o->vs != NULL) > 1) return cli_wrong("bench: --limits, --profile, --compare, --calibrate and --vs exclude each other");
+    if (o->plot && (o->limits || o->profile || o->compare || o->calibrate || o->vs)) return cli_wrong("bench: --plot draws plain tests, without --limits, --profile, --compare, --calibrate and --vs");
     cli_catch_interrupt();
     if (o->compare) return bench_compare_command(operands[0], operands[1], o->format);
     if (o->limits) return bench_limits_command(&o->params.n_threads, o->format);
+    if (o->calibrate) return bench_calibrate_command(o->params.models[0], o->format);
     return o->vs ? run_versus(b) : run_tests(b);
 }
 

@@ -10,6 +10,7 @@
 #include "tools/chat_line.h"
 #include "tools/chat_prompt.h"
 #include "tools/folders.h"
+#include "tools/thread_profile.h"
 
 typedef struct chat_options {
     const char *model, *backend, *kv, *system, *chat_template, *load;
@@ -99,7 +100,9 @@ static int open_conversation(chat *c) {
 static int open_model(chat *c) {
     const chat_options *o = &c->options;
     wtl_error err = {0};
-    wtl_engine_options engine = {.model_path = c->model_path, .backend = o->backend, .n_threads = (int32_t)o->threads};
+    wtl_engine_options engine = {.model_path = c->model_path, .backend = o->backend};
+    char reason[THREADS_REASON];
+    thread_profile_apply(o->threads, &engine, reason);
     if (wtl_engine_open(&engine, &c->engine, &err) != WTL_OK) return cli_fail("%s", err.message);
     const bool f32 = o->kv && strcmp(o->kv, "f32") == 0;
     wtl_session_options session = {.n_ctx = (int32_t)o->context, .kv_type = f32 ? WTL_KV_F32 : WTL_KV_F16, .keep_prefixes = true,

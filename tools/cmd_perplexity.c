@@ -12,6 +12,7 @@
 
 #include "runtime/wattle.h"
 #include "tools/cli.h"
+#include "tools/thread_profile.h"
 
 enum { LOGITS_BYTES = 32 << 20, MIN_ROWS = 8, MAX_ROWS = 128 }; // logits held at once decide the rows of a step
 
@@ -86,7 +87,9 @@ static int tokenize(perplexity *p, wtl_error *err) {
 }
 
 static int open_all(perplexity *p, wtl_error *err) {
-    wtl_engine_options engine = {.model_path = p->model_path, .backend = p->backend, .n_threads = (int32_t)p->threads};
+    wtl_engine_options engine = {.model_path = p->model_path, .backend = p->backend};
+    char reason[THREADS_REASON];
+    thread_profile_apply(p->threads, &engine, reason);
     if (wtl_engine_open(&engine, &p->engine, err) != WTL_OK) return cli_fail("%s", err->message);
     int code = tokenize(p, err);
     if (code != CLI_GO) return code;

@@ -12,6 +12,7 @@
 #include "tools/run_output.h"
 #include "tools/run_report.h"
 #include "tools/sampling_options.h"
+#include "tools/thread_profile.h"
 
 // At most; it ends when a baseline is known: a tenth of a second of settling and half a second of sample, in edges as late as the sensor gives them.
 static const uint64_t BASELINE_NS = 1500000000;
@@ -46,6 +47,7 @@ typedef struct run {
     run_energy joules;
     int64_t arrived_ms; // Unix time
     json_t *forecast;
+    char threads_reason[THREADS_REASON];
     run_output output;
     run_report report;
 } run;
@@ -147,7 +149,8 @@ static int open_sampler(run *r, wtl_error *err) {
 static int open_all(run *r, wtl_error *err) {
     const run_options *o = &r->options;
     uint64_t start = cli_now_ns();
-    wtl_engine_options engine = {.model_path = r->model_path, .backend = o->backend, .n_threads = (int32_t)o->threads, .deterministic = o->deterministic};
+    wtl_engine_options engine = {.model_path = r->model_path, .backend = o->backend, .deterministic = o->deterministic};
+    thread_profile_apply(o->threads, &engine, r->threads_reason);
     if (wtl_engine_open(&engine, &r->engine, err) != WTL_OK) return cli_fail("%s", err->message);
     r->report.load_ns = cli_now_ns() - start;
 
@@ -255,6 +258,7 @@ static int finish(run *r) {
     if (r->options.json) {
         json_t *object = run_report_json(report);
         if (!object) return cli_fail("out of memory for the JSON object");
+        json_object_set_new(object, "threads", thread_profile_json(r->engine, r->threads_reason));
         cli_put_json(object);
         json_decref(object);
     } else {

@@ -16,6 +16,7 @@
 #include "runtime/chat.h"
 #include "tools/energy_desk.h"
 #include "tools/serve/http.h"
+#include "tools/thread_profile.h"
 
 typedef enum server_state { SERVER_LOADING, SERVER_READY, SERVER_DRAINING, SERVER_FAILED } server_state;
 
@@ -40,6 +41,7 @@ typedef struct server {
     const char *model_id;     // alias, or the file's name without folder
     int64_t created_s;        // Unix time of loading
     wtl_engine *engine;
+    char threads_reason[THREADS_REASON]; // why it has so many threads
     wtl_chat *chat;
     wtl_batch *batch;
     energy_desk desk;

@@ -26,6 +26,7 @@
 #include "tools/serve/queries.h"
 #include "tools/serve/routes.h"
 #include "tools/serve/server_log.h"
+#include "tools/thread_profile.h"
 
 enum { CANCEL_MAX = 256, TEMPLATE_MAX = 4 << 20, LARGE_BYTES = 256 << 10 };
 static const uint64_t WAIT_NS = 3600ull * 1000000000u; // of an idle engine: something wakes it when there is work
@@ -134,7 +135,8 @@ static void save_prefixes(life *l) {
 static int load(life *l) {
     const server_options *o = &l->s.options;
     wtl_error err = {0};
-    wtl_engine_options engine = {.model_path = l->s.model_path, .backend = o->backend, .n_threads = (int32_t)o->threads, .deterministic = o->deterministic};
+    wtl_engine_options engine = {.model_path = l->s.model_path, .backend = o->backend, .deterministic = o->deterministic};
+    thread_profile_apply(o->threads, &engine, l->s.threads_reason);
     if (wtl_engine_open(&engine, &l->s.engine, &err) != WTL_OK) return fail_load(l, err.message);
     int code = energy_desk_open(&l->s.desk, l->s.engine);
     l->said = code != CLI_GO;
@@ -185,6 +187,10 @@ static void announce(const server *s) {
         server_log_int(&line, "n_ctx", wtl_batch_n_ctx(s->batch));
         server_log_int(&line, "kv_bytes", (int64_t)state.kv.bytes);
         server_log_text(&line, "energy", energy);
+        const wtl_engine_info info = wtl_engine_describe(s->engine);
+        server_log_int(&line, "threads", info.n_threads);
+        server_log_int(&line, "threads_decode", info.n_threads_decode);
+        server_log_text(&line, "threads_reason", s->threads_reason);
         server_log_end(&line);
         return;
     }
