@@ -53,7 +53,7 @@ typedef struct wtl_stream_limits {
 #define WTL_KV_BLOCK 16
 
 typedef struct wtl_kv_shape {
-    wtl_dtype dtype;     // F16 or F32
+    wtl_dtype dtype;     // F32, or F16: 16 bits a number, as f16 or as whole numbers of a step per head and position (KV16)
     int32_t n_heads_kv;
     int32_t head_dim;    // of K and of V
 } wtl_kv_shape;
@@ -158,9 +158,13 @@ typedef struct wtl_backend_ops {
     void (*rope_table)(wtl_stream *s, const int32_t *positions, const wtl_rope *rope, wtl_mat table);
     // Rotates every head of x [n_rows, n_heads * head_dim] in place by the row's angles. table.cols = n_rot.
     void (*rope)(wtl_stream *s, wtl_mat x, int32_t n_heads, wtl_rope_style style, wtl_mat table);
-    // Stores k, v [n_rows, n_heads_kv * head_dim] at each row's position; f16 rounds to nearest and saturates at +-65504.
+    // Stores k, v [n_rows, n_heads_kv * head_dim] at each row's position. 16 bits a number saturate at +-65504 and round to
+    // nearest: to f16, or (cpu) to whole numbers of a step, one step for a head's K at a position and one for its V: for K
+    // max(largest / 32767, norm / 46300), for V largest / 16383. What a position is stored as depends on it alone.
     void (*kv_write)(wtl_stream *s, wtl_mat k, wtl_mat v, const wtl_kv *kv, const wtl_rows *rows);
-    // Causal attention: out = softmax(scale * q k^T over the visible positions) v, per query head.
+    // Causal attention: out = softmax(scale * q k^T over the visible positions) v, per query head. Over a cache of whole
+    // numbers q may be rounded as K is, and a row's weights times the steps of V, in partitions of 256 positions, to whole
+    // numbers of max(largest / 32767, sum / 130000): tolerance class KV16, see tests/kernels/attention_oracle.h.
     void (*attention)(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows);
     // out = act(gate) * up, elementwise. out may be gate or up. GELU is the tanh form of Hendrycks and Gimpel 2016.
     void (*glu)(wtl_stream *s, wtl_mat gate, wtl_mat up, wtl_act act, wtl_mat out);

@@ -23,7 +23,7 @@
 #include "runtime/session.h"
 
 #define KV_MAGIC "WTLKV\r\n\x1a"
-enum { KV_VERSION = 1, KV_BYTE_ORDER = 0x01020304, HASH_CHUNK_BYTES = 1 << 20 };
+enum { KV_VERSION = 2, KV_BYTE_ORDER = 0x01020304, HASH_CHUNK_BYTES = 1 << 20 };
 
 typedef struct kv_header {
     char magic[8];

@@ -1,5 +1,10 @@
 // Attention kernels for AVX-512; compiled with its flags, reached only through dispatch.
 // SPDX-License-Identifier: Apache-2.0
 #define CPU_LANES 16
-#define CPU_ATTEND_TABLE cpu_attend_avx512vnni
-#include "kernels/cpu/attend_template.h"
+#include "kernels/cpu/attend_f32_template.h"
+#include "kernels/cpu/attend_fixed_template.h"
+
+const cpu_attend_table cpu_attend_avx512vnni = {
+    .f32 = {.query = f32_query, .part = f32_part, .merge = f32_merge, .finish = attend_finish},
+    .fixed = {.query = fixed_query, .part = fixed_part, .merge = fixed_merge, .finish = attend_finish},
+};

@@ -17,7 +17,18 @@
 #define SMALL_WORK 65536                  // multiply-adds below which waking other threads costs more than it saves
 
 // ---- KV cache ---------------------------------------------------------------------------------------------------
-size_t cpu_kv_layer_bytes(const wtl_kv_shape *shape) { return (size_t)shape->n_heads_kv * cpu_kv_head_bytes(shape); }
+cpu_kv_layout cpu_kv_head_layout(const wtl_kv_shape *shape) {
+    size_t padded = (size_t)cpu_kv_padded(shape->head_dim), dim = (size_t)shape->head_dim;
+    if (shape->dtype == WTL_DTYPE_F32) {
+        size_t values = dim * WTL_KV_BLOCK * sizeof(float);
+        return (cpu_kv_layout){.values = values, .bytes = values + padded * WTL_KV_BLOCK * sizeof(float)};
+    }
+    size_t values = (size_t)cpu_kv_pairs(shape->head_dim) * WTL_KV_BLOCK * 2 * sizeof(int16_t);
+    size_t scales = values + padded * WTL_KV_BLOCK * sizeof(int16_t), row = WTL_KV_BLOCK * sizeof(float);
+    return (cpu_kv_layout){.values = values, .key_scales = scales, .value_scales = scales + row, .bytes = scales + 2 * row};
+}
+
+size_t cpu_kv_layer_bytes(const wtl_kv_shape *shape) { return (size_t)shape->n_heads_kv * cpu_kv_head_layout(shape).bytes; }
 
 typedef struct kv_write_job {
     const cpu_vec_kernels *vec;
@@ -61,7 +72,7 @@ typedef struct attend_run {
 
 // What one thread works in.
 typedef struct thread_scratch {
-    float *q, *scores, *keys, *values; // as in cpu_attend_tile
+    float *q, *q_scale, *scores, *values; // as in cpu_attend_tile
     float *part_max, *part_sum, *part_out;
     float *max, *sum, *out;            // running state, same shapes
     int32_t *first, *end;
@@ -91,8 +102,8 @@ static void *carve(uint8_t *base, size_t *used, size_t bytes) {
 static size_t carve_thread(uint8_t *base, int32_t tile_rows, int32_t head_dim, thread_scratch *out) {
     size_t rows = (size_t)tile_rows, row_bytes = (size_t)cpu_kv_padded(head_dim) * sizeof(float), used = 0;
     out->q = carve(base, &used, rows * row_bytes);
+    out->q_scale = carve(base, &used, rows * sizeof(float));
     out->scores = carve(base, &used, rows * CPU_ATTEND_PART * sizeof(float));
-    out->keys = carve(base, &used, 2 * WTL_KV_BLOCK * row_bytes);
     out->values = carve(base, &used, CPU_ATTEND_PART * CPU_ATTEND_CHUNK * sizeof(float));
     out->part_max = carve(base, &used, rows * sizeof(float));
     out->part_sum = carve(base, &used, rows * sizeof(float));
@@ -134,6 +145,7 @@ typedef struct attend_job {
     const wtl_attention *a;
     const wtl_rows *rows;
     const wtl_stream_limits *limits;
+    cpu_kv_layout layout;
     attend_scratch scratch;
     int32_t n_runs, n_items;
     int32_t chunk; // items that a thread takes at a time
@@ -158,70 +170,60 @@ static const uint8_t *head_block(const attend_job *job, const attend_run *run, i
     int32_t index = kv->table[(size_t)job->rows->seqs[run->row] * kv->table_stride + block];
     if (index < 0) return NULL;
     size_t offset = (size_t)index * kv->block_bytes + kv->layer_offset;
-    return kv->base + offset + (size_t)kv_head * cpu_kv_head_bytes(&kv->shape);
+    return kv->base + offset + (size_t)kv_head * job->layout.bytes;
 }
 
 // Blocks of a partition, and the ones that this thread is likely to want after them.
 static void find_blocks(const attend_job *job, const attend_run *run, int32_t kv_head, int32_t part, cpu_attend_tile *t) {
     for (int32_t b = 0; b < CPU_ATTEND_BLOCKS; b++) t->block[b] = head_block(job, run, kv_head, part * CPU_ATTEND_BLOCKS + b);
-    for (int32_t b = 0; b < 2; b++) {
+    for (int32_t b = 0; b < 4; b++) {
         t->next[b] = head_block(job, run, kv_head, (part + 1) * CPU_ATTEND_BLOCKS + b);
         if (t->next[b] || kv_head + 1 == job->a->kv.shape.n_heads_kv) continue;
         t->next[b] = head_block(job, run, kv_head + 1, run->first_part * CPU_ATTEND_BLOCKS + b);
     }
 }
 
-// Scaled queries of the run for one KV head: row position-major, the group's heads adjacent.
-static void load_queries(const attend_job *job, const attend_run *run, int32_t kv_head, const thread_scratch *ts) {
-    int32_t head_dim = job->a->kv.shape.head_dim, padded = cpu_kv_padded(head_dim);
+// What all partitions of a run have in common.
+static cpu_attend_tile run_tile(const attend_job *job, const attend_run *run, const thread_scratch *ts) {
+    const int32_t head_dim = job->a->kv.shape.head_dim;
+    return (cpu_attend_tile){.layout = job->layout, .head_dim = head_dim, .padded = cpu_kv_padded(head_dim),
+                             .n_rows = run->n_rows * job->group, .q = ts->q, .q_scale = ts->q_scale, .first = ts->first,
+                             .end = ts->end, .scores = ts->scores, .values = ts->values};
+}
+
+// Queries of the run for one KV head: row position-major, the group's heads adjacent.
+static void load_queries(const attend_job *job, const attend_run *run, int32_t kv_head, const cpu_attend_tile *t) {
     for (int32_t i = 0, r = 0; i < run->n_rows; i++) {
-        const float *q = job->a->q.data + (size_t)(run->row + i) * job->a->q.stride + (size_t)kv_head * job->group * head_dim;
-        for (int32_t h = 0; h < job->group; h++, r++)
-            job->kernels->scale(q + (size_t)h * head_dim, job->a->scale, ts->q + (size_t)r * padded, head_dim, padded);
+        const float *q = job->a->q.data + (size_t)(run->row + i) * job->a->q.stride + (size_t)kv_head * job->group * t->head_dim;
+        for (int32_t h = 0; h < job->group; h++, r++) job->kernels->query(t, r, q + (size_t)h * t->head_dim, job->a->scale);
     }
 }
 
-static void attend_one_part(const attend_job *job, const attend_run *run, int32_t kv_head, int32_t part,
-                            const thread_scratch *ts, float *max, float *sum, float *out) {
-    const wtl_kv_shape *shape = &job->a->kv.shape;
-    cpu_attend_tile t = {.f16 = shape->dtype == WTL_DTYPE_F16, .key_bytes = cpu_kv_key_bytes(shape),
-                         .head_dim = shape->head_dim, .padded = cpu_kv_padded(shape->head_dim),
-                         .n_rows = run->n_rows * job->group, .q = ts->q, .first = ts->first, .end = ts->end,
-                         .scores = ts->scores, .keys = ts->keys, .values = ts->values,
-                         .max = max, .sum = sum, .out = out};
-    find_blocks(job, run, kv_head, part, &t);
+static void attend_one_part(const attend_job *job, const attend_run *run, int32_t kv_head, int32_t part, cpu_attend_tile *t,
+                            const thread_scratch *ts, cpu_attend_state result) {
+    t->max = result.max, t->sum = result.sum, t->out = result.out;
+    find_blocks(job, run, kv_head, part, t);
     int64_t start = (int64_t)part * CPU_ATTEND_PART;
     for (int32_t i = 0, r = 0; i < run->n_rows; i++) {
         int32_t position = job->rows->positions[run->row + i];
         int32_t first = clamp_to_part(first_visible(job, position) - start), end = clamp_to_part(position + 1 - start);
         for (int32_t h = 0; h < job->group; h++, r++) ts->first[r] = first, ts->end[r] = end;
     }
-    job->kernels->part(&t);
+    job->kernels->part(t);
 }
 
-// A partition in which a row sees nothing has maximum -Inf, and the merge leaves the row as it is.
-static void merge_rows(const attend_job *job, int32_t n_rows, const float *max, const float *sum, const float *out,
-                       const thread_scratch *ts) {
-    int32_t padded = cpu_kv_padded(job->a->kv.shape.head_dim);
-    for (int32_t r = 0; r < n_rows; r++) {
-        cpu_attend_state state = {ts->max + r, ts->sum + r, ts->out + (size_t)r * padded};
-        job->kernels->merge(state, max[r], sum[r], out + (size_t)r * padded, padded);
-    }
-}
-
-static void clear_state(const attend_job *job, int32_t n_rows, const thread_scratch *ts) {
-    for (int32_t r = 0; r < n_rows; r++) ts->max[r] = -INFINITY, ts->sum[r] = 0.0f;
-    memset(ts->out, 0, (size_t)n_rows * (size_t)cpu_kv_padded(job->a->kv.shape.head_dim) * sizeof(float));
+static cpu_attend_state clear_state(const cpu_attend_tile *t, const thread_scratch *ts) {
+    for (int32_t r = 0; r < t->n_rows; r++) ts->max[r] = -INFINITY, ts->sum[r] = 0.0f;
+    memset(ts->out, 0, (size_t)t->n_rows * (size_t)t->padded * sizeof(float));
+    return (cpu_attend_state){ts->max, ts->sum, ts->out};
 }
 
 static void finish_rows(const attend_job *job, const attend_run *run, int32_t kv_head, const thread_scratch *ts) {
     int32_t head_dim = job->a->kv.shape.head_dim, padded = cpu_kv_padded(head_dim);
     for (int32_t i = 0, r = 0; i < run->n_rows; i++) {
         float *out = job->a->out.data + (size_t)(run->row + i) * job->a->out.stride + (size_t)kv_head * job->group * head_dim;
-        for (int32_t h = 0; h < job->group; h++, r++) {
-            cpu_attend_state state = {ts->max + r, ts->sum + r, ts->out + (size_t)r * padded};
-            job->kernels->finish(state, out + (size_t)h * head_dim, head_dim);
-        }
+        for (int32_t h = 0; h < job->group; h++, r++)
+            job->kernels->finish(ts->sum + r, ts->out + (size_t)r * padded, out + (size_t)h * head_dim, head_dim);
     }
 }
 
@@ -229,14 +231,19 @@ static void finish_rows(const attend_job *job, const attend_run *run, int32_t kv
 static void attend_whole_run(const attend_job *job, int32_t item, const thread_scratch *ts) {
     int32_t n_heads_kv = job->a->kv.shape.n_heads_kv, kv_head = item % n_heads_kv;
     const attend_run *run = &job->scratch.runs[job->n_runs - 1 - item / n_heads_kv];
-    int32_t n_rows = run->n_rows * job->group;
-    load_queries(job, run, kv_head, ts);
-    clear_state(job, n_rows, ts);
-    for (int32_t i = 0; i < run->n_parts; i++) {
-        attend_one_part(job, run, kv_head, run->first_part + i, ts, ts->part_max, ts->part_sum, ts->part_out);
-        merge_rows(job, n_rows, ts->part_max, ts->part_sum, ts->part_out, ts);
+    cpu_attend_tile t = run_tile(job, run, ts);
+    load_queries(job, run, kv_head, &t);
+    cpu_attend_state state = {ts->max, ts->sum, ts->out}, part = {ts->part_max, ts->part_sum, ts->part_out};
+    attend_one_part(job, run, kv_head, run->first_part, &t, ts, state); // as merging it with nothing, bit for bit
+    for (int32_t i = 1; i < run->n_parts; i++) {
+        attend_one_part(job, run, kv_head, run->first_part + i, &t, ts, part);
+        job->kernels->merge(state, part, t.n_rows, t.padded);
     }
     finish_rows(job, run, kv_head, ts);
+}
+
+static cpu_attend_state partial_at(float *partials, int32_t n_rows) {
+    return (cpu_attend_state){partials, partials + n_rows, partials + 2 * n_rows};
 }
 
 // Item of a short step: one partition; the last one of a (run, KV head) merges all of them.
@@ -245,18 +252,15 @@ static void attend_split_part(const attend_job *job, int32_t item, const thread_
     while (run < job->scratch.runs + job->n_runs - 1 && item >= run[1].item) run++;
     int32_t run_index = (int32_t)(run - job->scratch.runs), n_heads_kv = job->a->kv.shape.n_heads_kv;
     int32_t kv_head = (item - run->item) / run->n_parts, i = (item - run->item) % run->n_parts;
-    int32_t n_rows = run->n_rows * job->group;
-    size_t part_floats = (size_t)n_rows * ((size_t)cpu_kv_padded(job->a->kv.shape.head_dim) + 2);
+    cpu_attend_tile t = run_tile(job, run, ts);
+    size_t part_floats = (size_t)t.n_rows * ((size_t)t.padded + 2);
     float *partials = job->scratch.partials + run->partials + (size_t)kv_head * (size_t)run->n_parts * part_floats;
-    float *mine = partials + (size_t)i * part_floats;
-    load_queries(job, run, kv_head, ts);
-    attend_one_part(job, run, kv_head, run->first_part + i, ts, mine, mine + n_rows, mine + 2 * n_rows);
+    load_queries(job, run, kv_head, &t);
+    attend_one_part(job, run, kv_head, run->first_part + i, &t, ts, partial_at(partials + (size_t)i * part_floats, t.n_rows));
     if (atomic_fetch_sub(&job->scratch.left[run_index * n_heads_kv + kv_head], 1) != 1) return;
-    clear_state(job, n_rows, ts);
-    for (int32_t p = 0; p < run->n_parts; p++) {
-        const float *part = partials + (size_t)p * part_floats;
-        merge_rows(job, n_rows, part, part + n_rows, part + 2 * n_rows, ts);
-    }
+    cpu_attend_state state = clear_state(&t, ts);
+    for (int32_t p = 0; p < run->n_parts; p++)
+        job->kernels->merge(state, partial_at(partials + (size_t)p * part_floats, t.n_rows), t.n_rows, t.padded);
     finish_rows(job, run, kv_head, ts);
 }
 
@@ -311,13 +315,14 @@ static bool plan_split(attend_job *job) {
     return true;
 }
 
-static const cpu_attend_kernels *attend_kernels(cpu_isa isa) {
+static const cpu_attend_kernels *attend_kernels(cpu_isa isa, wtl_dtype dtype) {
+    const cpu_attend_table *table = &cpu_attend_scalar;
 #if defined(__x86_64__)
-    if (isa == CPU_ISA_AVX512VNNI) return &cpu_attend_avx512vnni;
-    if (isa == CPU_ISA_AVX2) return &cpu_attend_avx2;
+    if (isa == CPU_ISA_AVX512VNNI) table = &cpu_attend_avx512vnni;
+    if (isa == CPU_ISA_AVX2) table = &cpu_attend_avx2;
 #endif
     (void)isa;
-    return &cpu_attend_scalar;
+    return dtype == WTL_DTYPE_F32 ? &table->f32 : &table->fixed;
 }
 
 void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows) {
@@ -327,7 +332,8 @@ void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows) 
     if (!cpu_fits(s, rows->n_rows <= cs->limits.max_rows && a->n_heads <= cs->limits.max_heads &&
                          a->kv.shape.head_dim <= cs->limits.max_head_dim) || rows->n_rows <= 0)
         return;
-    attend_job job = {.kernels = attend_kernels(be->isa), .a = a, .rows = rows, .limits = &cs->limits,
+    attend_job job = {.kernels = attend_kernels(be->isa, a->kv.shape.dtype), .a = a, .rows = rows, .limits = &cs->limits,
+                      .layout = cpu_kv_head_layout(&a->kv.shape),
                       .scratch = carve_scratch(cs->attend_scratch, &cs->limits, n_threads),
                       .group = a->n_heads / n_heads_kv};
     // Smaller runs when a step would not give every thread a few items.

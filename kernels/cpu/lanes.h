@@ -44,10 +44,9 @@ CPU_INLINE vec v_if_negative(vec x, vec below, vec other) {
 }
 // x in the lanes first <= i < end, else other. Any first and end.
 CPU_INLINE vec v_if_between(vec x, int32_t first, int32_t end, vec other) {
-    first = first < 0 ? 0 : first > 16 ? 16 : first;
-    end = end < 0 ? 0 : end > 16 ? 16 : end;
-    __mmask16 keep = (__mmask16)(((1u << end) - 1u) & ~((1u << first) - 1u));
-    return _mm512_mask_blend_ps(keep, other, x);
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __mmask16 below = _mm512_cmplt_epi32_mask(lane, _mm512_set1_epi32(end));
+    return _mm512_mask_blend_ps(_mm512_mask_cmpge_epi32_mask(below, lane, _mm512_set1_epi32(first)), other, x);
 }
 CPU_INLINE vec v_swap_pairs(vec x) { return _mm512_permute_ps(x, 0xB1); }
 // p[0], p[0], p[1], p[1], ...

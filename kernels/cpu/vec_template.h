@@ -5,7 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/attend.h"
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/fixed.h"
 
 #include <math.h>
 #include <string.h>
@@ -109,33 +109,38 @@ static void row_rope(float *x, int32_t n_heads, int32_t head_dim, const float *c
     else row_rope_adjacent(x, n_heads, head_dim, cos_sin, n_rot);
 }
 
-// Largest finite f16; the second operand of v_min and v_max survives a NaN.
-CPU_INLINE vec f16_saturated(vec x) { return v_max(v_set1(-65504.0f), v_min(v_set1(65504.0f), x)); }
+#define F16_MAX 65504.0f // what is beyond is clipped, as in f16
 
-// One head's k, v [head_dim] into column `slot` of its keys [head_dim, 16] and row `slot` of its values [16, padded].
-static void head_store_f16(const float *k, const float *v, int32_t head_dim, uint16_t *keys, uint16_t *values) {
-    uint16_t column[CPU_LANES], row[CPU_LANES];
+// One head's k, v [head_dim] into slot `slot` of its part of a block; see attend.h.
+static void head_store_fixed(const float *k, const float *v, int32_t head_dim, uint8_t *part, cpu_kv_layout layout, int32_t slot) {
+    int16_t *keys = (int16_t *)(void *)part + slot * 2, *values = (int16_t *)(void *)(part + layout.values) + slot / 2 * 32 + slot % 2;
+    int16_t piece[CPU_LANES];
+    const float key_step = fixed_step(k, head_dim, F16_MAX, CPU_FIXED_MAX, CPU_FIXED_NORM);
+    const float value_step = fixed_step(v, head_dim, F16_MAX, CPU_FIXED_VALUE_MAX, INFINITY);
+    const vec keys_per_step = v_set1(fixed_per_step(key_step)), values_per_step = v_set1(fixed_per_step(value_step));
+    memcpy(part + layout.key_scales + (size_t)slot * sizeof(float), &key_step, sizeof key_step);
+    memcpy(part + layout.value_scales + (size_t)slot * sizeof(float), &value_step, sizeof value_step);
     for (int32_t d = 0; d < head_dim; d += CPU_LANES) {
         int32_t n = head_dim - d < CPU_LANES ? head_dim - d : CPU_LANES;
-        v_store_f16(column, f16_saturated(v_load_part(k + d, n)));
-        for (int32_t i = 0; i < n; i++) keys[(size_t)(d + i) * WTL_KV_BLOCK] = column[i];
-        v_store_f16(row, f16_saturated(v_load_part(v + d, n)));
-        memcpy(values + d, row, (size_t)n * sizeof row[0]);
+        v_store_i16(piece, v_mul(fixed_load(k, d, head_dim, F16_MAX), keys_per_step));
+        for (int32_t i = 0; i < n; i += 2) memcpy(keys + (size_t)(d + i) * WTL_KV_BLOCK, piece + i, 2 * sizeof piece[0]);
+        v_store_i16(piece, v_mul(fixed_load(v, d, head_dim, F16_MAX), values_per_step));
+        int16_t *to = values + (size_t)(d / 16) * 16 * WTL_KV_BLOCK + d % 16 * 2;
+        for (int32_t i = 0; i < n; i++) to[2 * i] = piece[i];
     }
 }
 
+static void head_store_f32(const float *k, const float *v, int32_t head_dim, uint8_t *part, cpu_kv_layout layout, int32_t slot) {
+    float *keys = (float *)(void *)part + slot, *values = (float *)(void *)(part + layout.values);
+    for (int32_t d = 0; d < head_dim; d++) keys[(size_t)d * WTL_KV_BLOCK] = k[d];
+    memcpy(values + (size_t)slot * cpu_kv_padded(head_dim), v, (size_t)head_dim * sizeof v[0]);
+}
+
 static void row_kv_store(const wtl_kv_shape *shape, const float *k, const float *v, uint8_t *layer_block, int32_t slot) {
-    size_t head_bytes = cpu_kv_head_bytes(shape), key_bytes = cpu_kv_key_bytes(shape);
-    int32_t head_dim = shape->head_dim, padded = cpu_kv_padded(head_dim);
-    for (int32_t h = 0; h < shape->n_heads_kv; h++, k += head_dim, v += head_dim, layer_block += head_bytes) {
-        if (shape->dtype == WTL_DTYPE_F16) {
-            uint16_t *values = (uint16_t *)(void *)(layer_block + key_bytes);
-            head_store_f16(k, v, head_dim, (uint16_t *)(void *)layer_block + slot, values + (size_t)slot * padded);
-        } else {
-            float *keys = (float *)(void *)layer_block + slot, *values = (float *)(void *)(layer_block + key_bytes);
-            for (int32_t d = 0; d < head_dim; d++) keys[(size_t)d * WTL_KV_BLOCK] = k[d];
-            memcpy(values + (size_t)slot * padded, v, (size_t)head_dim * sizeof v[0]);
-        }
+    const cpu_kv_layout layout = cpu_kv_head_layout(shape);
+    for (int32_t h = 0, n = shape->head_dim; h < shape->n_heads_kv; h++, k += n, v += n, layer_block += layout.bytes) {
+        if (shape->dtype == WTL_DTYPE_F32) head_store_f32(k, v, n, layer_block, layout, slot);
+        else head_store_fixed(k, v, n, layer_block, layout, slot);
     }
 }
 
