@@ -150,8 +150,9 @@ typedef struct wtl_backend_ops {
     // out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. out may be x. Zhang and Sennrich 2019.
     void (*rms_norm)(wtl_stream *s, wtl_mat x, const wtl_weight *weight, float eps, wtl_mat out);
     // For each part: out = x * w^T (+ bias), or out += ... when accumulate. Quantised weights may quantise x to int8 per
-    // 32 values with step amax / 127, and what that leaves of blocks whose step is above the mean of their row once more
-    // (tolerance class QUANT). That third of the blocks holds nine tenths of the rounding error. ref uses x as it is.
+    // 32 values with step amax / 127 (tolerance class QUANT). Outliers of a row, magnitudes above 1.6 times the mean amax of its
+    // blocks, are left out of their blocks and multiplied as they are; while these are more than a sixteenth of the row,
+    // the limit doubles. That is half a percent of the values and half of the rounding error. ref uses x as it is.
     void (*matmul)(wtl_stream *s, const wtl_matmul *a);
     // table[i] = cos, sin of positions[i] * freq_scale * freq_base^(-2j/n_rot) / freq_factors[j], j = 0..n_rot/2-1,
     // as n_rot/2 cosines followed by n_rot/2 sines: [n_rows, n_rot]. Angles are computed in double. Su et al. 2021.

@@ -5,6 +5,7 @@
 // Within a group the tile is the outer loop: its activations stay in the first-level cache, the group's weights in the
 // second, so weights are read from memory once per op.
 // SPDX-License-Identifier: Apache-2.0
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -17,12 +18,16 @@
 // Weights of a group of panels that should stay in the second-level cache while tiles pass.
 #define GROUP_BYTES ((size_t)192 << 10)
 
+// Magnitudes above this many times the mean of the blocks' largest ones are outliers; part of the op's contract.
+#define OUTLIER_FACTOR 1.6f
+
 typedef struct matmul_job {
     const wtl_matmul *a;
     const cpu_matmul_kernels *kernels;
-    cpu_act *acts;      // tile t starts at first_column(t) * n_blocks and is [n_blocks, columns of the tile]
-    cpu_act *fine;      // the same shape
-    uint8_t *has_fine;  // [n_tiles, n_blocks]
+    cpu_act *acts;         // tile t starts at first_column(t) * n_blocks and is [n_blocks, columns of the tile]
+    cpu_outlier *outliers; // [x.rows, max_outliers]
+    int32_t *n_outliers;   // [x.rows]
+    int32_t max_outliers;
     int32_t n_blocks, n_tiles;
     int32_t group[WTL_MATMUL_PARTS];         // panels per group
     int32_t groups_end[WTL_MATMUL_PARTS];    // running count of groups over the parts; equal to the one before: a float part
@@ -41,7 +46,8 @@ static size_t acts_bytes(int32_t max_rows, int32_t max_cols) { return (size_t)ma
 static size_t tiles(int32_t rows) { return ((size_t)rows + CPU_TILE_COLS - 1) / CPU_TILE_COLS; }
 
 size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
-    const size_t acts = acts_bytes(limits->max_rows, limits->max_cols) * 2 + tiles(limits->max_rows) * blocks_up(limits->max_cols);
+    const size_t outlier_bytes = (size_t)CPU_MAX_OUTLIERS(limits->max_cols) * sizeof(cpu_outlier) + sizeof(int32_t);
+    const size_t acts = acts_bytes(limits->max_rows, limits->max_cols) + (size_t)limits->max_rows * outlier_bytes;
     const size_t rows = (size_t)n_threads * file_row_bytes(limits->max_cols);
     return acts > rows ? acts : rows;
 }
@@ -51,38 +57,50 @@ static int32_t first_column(const matmul_job *job, int32_t tile) {
     return (int32_t)((int64_t)job->a->x.rows * tile / job->n_tiles);
 }
 
-// What rounding to act left of x [32], quantised in turn.
-static void quantize_rest(const cpu_matmul_kernels *kernels, const float *x, const cpu_act *act, cpu_act *fine) {
-    float rest[32];
-    for (int i = 0; i < 32; i++) rest[i] = x[i] - act->d * (float)act->q[i];
-    kernels->quantize(rest, 1, fine, 1);
+// Magnitudes of a column above this are its outliers. With a NaN or Inf in the column it is NaN, which nothing exceeds.
+static float outlier_limit(const matmul_job *job, const cpu_act *acts, int32_t n) {
+    float sum = 0;
+    for (int32_t b = 0; b < job->n_blocks; b++) sum += acts[(ptrdiff_t)b * n].d;
+    return OUTLIER_FACTOR * 127 * (sum / (float)job->n_blocks);
 }
 
-// One column of a tile of n: quantises it, and its blocks above the mean a second time. A decision about the column alone.
-static void quantize_column(const matmul_job *job, const float *x, cpu_act *acts, cpu_act *fine, int32_t n, uint8_t *has_fine) {
-    float sum = 0;
-    job->kernels->quantize(x, job->n_blocks, acts, n);
-    for (int32_t b = 0; b < job->n_blocks; b++) sum += acts[(ptrdiff_t)b * n].d;
-    const float mean = sum / (float)job->n_blocks; // NaN with a NaN or Inf in the column: then no block is above it
-    for (int32_t b = 0; b < job->n_blocks; b++, acts += n, fine += n) {
-        if (acts->d > mean) {
-            quantize_rest(job->kernels, x + 32 * (ptrdiff_t)b, acts, fine);
-            has_fine[b] = 1;
-        } else {
-            memset(fine, 0, sizeof *fine);
+// Finds the values of x above limit, at most job->max_outliers; -1 when there are more.
+static int32_t find_outliers(const matmul_job *job, const float *x, const cpu_act *acts, int32_t n, float limit,
+                             cpu_outlier *out) {
+    int32_t found = 0;
+    for (int32_t b = 0; b < job->n_blocks; b++) {
+        if (!(acts[(ptrdiff_t)b * n].d * 128 > limit)) continue; // 128, not 127: d is rounded
+        for (int32_t k = 32 * b; k < 32 * b + 32; k++) {
+            if (!(fabsf(x[k]) > limit)) continue;
+            if (found == job->max_outliers) return -1;
+            out[found++] = (cpu_outlier){k, x[k]};
         }
+    }
+    return found;
+}
+
+// Quantises one column of a tile of n. What counts as an outlier is a decision about the column alone.
+static void quantize_column(const matmul_job *job, int32_t column, cpu_act *acts, int32_t n) {
+    const float *x = job->a->x.data + (int64_t)column * job->a->x.stride;
+    cpu_outlier *outliers = job->outliers + (size_t)column * (size_t)job->max_outliers;
+    job->kernels->quantize(x, job->n_blocks, acts, n);
+    float limit = outlier_limit(job, acts, n);
+    int32_t found;
+    while ((found = find_outliers(job, x, acts, n, limit, outliers)) < 0) limit *= 2;
+    job->n_outliers[column] = found;
+    for (int32_t i = 0; i < found;) {
+        const int32_t b = outliers[i].k / 32;
+        float rest[32];
+        memcpy(rest, x + 32 * (ptrdiff_t)b, sizeof rest);
+        for (; i < found && outliers[i].k / 32 == b; i++) rest[outliers[i].k % 32] = 0;
+        job->kernels->quantize(rest, 1, acts + (ptrdiff_t)b * n, n);
     }
 }
 
 static void quantize_tile(const matmul_job *job, int32_t tile) {
-    const wtl_mat x = job->a->x;
     const int32_t first = first_column(job, tile), n = first_column(job, tile + 1) - first;
-    const size_t start = (size_t)first * (size_t)job->n_blocks;
-    uint8_t *has_fine = job->has_fine + (size_t)tile * (size_t)job->n_blocks;
-    memset(has_fine, 0, (size_t)job->n_blocks);
-    for (int32_t c = 0; c < n; c++) {
-        quantize_column(job, x.data + (int64_t)(first + c) * x.stride, job->acts + start + c, job->fine + start + c, n, has_fine);
-    }
+    cpu_act *acts = job->acts + (size_t)first * (size_t)job->n_blocks;
+    for (int32_t c = 0; c < n; c++) quantize_column(job, first + c, acts + c, n);
 }
 
 static void quantize_run(void *ctx, int32_t thread, int32_t n_threads) {
@@ -118,8 +136,8 @@ static void multiply_group(const matmul_job *job, int32_t part, int32_t group) {
             kernels->columns[n_columns](&(cpu_panel_args){
                 .panel = (const uint8_t *)w->data + (size_t)p * w->panel_bytes,
                 .act = job->acts + (size_t)column * (size_t)job->n_blocks,
-                .fine = job->fine + (size_t)column * (size_t)job->n_blocks,
-                .has_fine = job->has_fine + (size_t)t * (size_t)job->n_blocks,
+                .outliers = job->outliers + (size_t)column * (size_t)job->max_outliers,
+                .n_outliers = job->n_outliers + column,
                 .n_blocks = job->n_blocks,
                 .n_rows = left < CPU_PANEL_ROWS ? left : CPU_PANEL_ROWS,
                 .out = out.data + (int64_t)column * out.stride + row,
@@ -181,8 +199,9 @@ void cpu_matmul(wtl_stream *s, const wtl_matmul *a) {
     if (!any_packed) return;
     matmul_job job = {.a = a, .kernels = be->matmul, .acts = stream->quant_scratch, .n_blocks = a->x.cols / 32};
     job.n_tiles = (int32_t)tiles(a->x.rows);
-    job.fine = job.acts + (size_t)a->x.rows * (size_t)job.n_blocks;
-    job.has_fine = (uint8_t *)(job.fine + (size_t)a->x.rows * (size_t)job.n_blocks);
+    job.max_outliers = CPU_MAX_OUTLIERS(a->x.cols);
+    job.outliers = (cpu_outlier *)(void *)(job.acts + (size_t)a->x.rows * (size_t)job.n_blocks);
+    job.n_outliers = (int32_t *)(void *)(job.outliers + (size_t)a->x.rows * (size_t)job.max_outliers);
     quantize_all(be->pool, &job);
     plan_groups(&job, pool_threads(be->pool));
     pool_run(be->pool, multiply_run, &job);

@@ -47,9 +47,7 @@ typedef struct panel_iq4_xs { sub_iq4_xs sub[8]; uint16_t d[16]; } panel_iq4_xs;
 // The 16 values of IQ4_NL and IQ4_XS plus 128, so that codes are unsigned like all others.
 #define CPU_IQ4_BIASED 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241
 
-// 32 activations of one column: x[k] is about d * q[k]. Blocks whose d exceeds the column's mean are quantised a second time:
-// what the first rounding left becomes another cpu_act of the same block. Those few blocks (a third) hold nine tenths of the
-// rounding error, because its square grows with that of the block's largest value. With a NaN or Inf among them d is NaN and q is 0.
+// 32 activations of one column: x[k] is about d * q[k]. With a NaN or Inf among them d is NaN and q is 0.
 typedef struct cpu_act {
     union { int8_t q[32]; int32_t q4[8]; };
     float d;
@@ -58,22 +56,35 @@ typedef struct cpu_act {
     int32_t neg_low; // -sum of q[0..15]
 } cpu_act;
 
+// A value of x far above the others: its block is quantised without it (as if it were 0), and it multiplies its weights as
+// it is. A handful of them in a column causes half of the rounding error, because they alone set the step of their blocks.
+typedef struct cpu_outlier {
+    int32_t k; // index in the column
+    float x;
+} cpu_outlier;
+// A column of cols values has at most this many.
+#define CPU_MAX_OUTLIERS(cols) ((cols) / 16)
+
 // Columns of x are quantised in tiles of at most this many; a tile [n_blocks, columns] is what one kernel call multiplies.
 #define CPU_TILE_COLS 8
 
 // out[c * out_stride + r] (+)= sum over k of weight[r, k] * x[c, k] (+ bias[r]), for r < n_rows <= 16 and the tile's columns.
 typedef struct cpu_panel_args {
     const void *panel;
-    const cpu_act *act;      // [n_blocks, columns]
-    const cpu_act *fine;     // [n_blocks, columns] second quantisation; all 0, which adds nothing, for columns without one
-    const uint8_t *has_fine; // [n_blocks] whether any column has one: else the kernel skips it
-    int32_t n_blocks;        // of 32
+    const cpu_act *act;          // [n_blocks, columns]
+    const cpu_outlier *outliers; // column c's start at c * CPU_MAX_OUTLIERS(32 * n_blocks), k ascending
+    const int32_t *n_outliers;   // [columns]
+    int32_t n_blocks;            // of 32
     int32_t n_rows;
     float *out;
     int32_t out_stride;
     const float *bias;  // NULL or [n_rows]
     bool accumulate;
 } cpu_panel_args;
+
+static inline const cpu_outlier *cpu_outliers_of(const cpu_panel_args *a, int column) {
+    return a->outliers + (ptrdiff_t)column * CPU_MAX_OUTLIERS(32 * a->n_blocks);
+}
 
 typedef void (*cpu_panel_kernel)(const cpu_panel_args *a);
 

@@ -177,16 +177,30 @@ static void multiply_block(const plain_form *form, const plain_block *w, const c
     }
 }
 
+static void multiply_outlier(const plain_form *form, const plain_block *w, const cpu_outlier *o, float acc[16]) {
+    const int k = o->k % 32, half = form->split ? k / 16 : 0;
+    for (int r = 0; r < 16; r++) {
+        float weight = (float)(w->codes[64 * (k / 4) + 4 * r + k % 4] - form->zero_point) * w->scale[half][r];
+        if (form->has_min) weight += w->minimum[half][r];
+        acc[r] += weight * o->x;
+    }
+}
+
 static void run(const plain_form *form, int32_t n_columns, const cpu_panel_args *a) {
     float acc[CPU_TILE_COLS][16] = {{0}};
+    const cpu_outlier *next[CPU_TILE_COLS]; // outliers join when their block is unpacked
     plain_block block;
+    for (int32_t c = 0; c < n_columns; c++) next[c] = cpu_outliers_of(a, c);
     const uint8_t *w = a->panel;
     for (int32_t b = 0; b < a->n_blocks; b += form->subs, w += form->block_bytes) {
         for (int32_t sub = 0; sub < form->subs; sub++) {
             const ptrdiff_t at = (ptrdiff_t)(b + sub) * n_columns;
             form->spread(w, sub, &block);
             for (int32_t c = 0; c < n_columns; c++) multiply_block(form, &block, a->act + at + c, acc[c]);
-            for (int32_t c = 0; c < n_columns && a->has_fine[b + sub]; c++) multiply_block(form, &block, a->fine + at + c, acc[c]);
+            for (int32_t c = 0; c < n_columns; c++) {
+                const cpu_outlier *end = cpu_outliers_of(a, c) + a->n_outliers[c];
+                for (; next[c] < end && next[c]->k / 32 == b + sub; next[c]++) multiply_outlier(form, &block, next[c], acc[c]);
+            }
         }
     }
     for (int32_t c = 0; c < n_columns; c++) {

@@ -21,6 +21,7 @@ typedef struct panel_form {
     bool has_min;
     // `rows` is 0 or 8: the first of the eight rows. half: which 16 of the 32 weights, for split types.
     __m256i (*codes)(const void *block, int sub, int group, int rows);
+    __m256i (*code)(const void *block, int sub, int k, int rows); // of weight k = 0..31 of each row, as 32-bit integers
     __m256 (*scale)(const void *block, int sub, int half, int rows);
     __m256 (*minimum)(const void *block, int sub, int half, int rows);
 } panel_form;
@@ -62,6 +63,49 @@ CPU_INLINE __m256i codes_iq4(const uint8_t *q, int g, int rows) {
     static const uint8_t values[16] = {CPU_IQ4_BIASED};
     const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)values));
     return _mm256_shuffle_epi8(table, codes4(q, g, rows));
+}
+
+// The code of weight k, k not known before run time: `mask` bits from bit `shift` of the rows' 32-bit words.
+CPU_INLINE __m256i bits_at(const uint8_t *p, int shift, int mask) {
+    return _mm256_and_si256(_mm256_srl_epi32(load_bytes(p), _mm_cvtsi32_si128(shift)), _mm256_set1_epi32(mask));
+}
+CPU_INLINE __m256i code4(const uint8_t *q, int k, int rows) {
+    return bits_at(q + 64 * (k >> 2 & 3) + 4 * rows, 8 * (k & 3) + 4 * (k >> 4), 15);
+}
+CPU_INLINE __m256i code5(const uint8_t *q, const uint8_t *h, int k, int rows) {
+    return _mm256_or_si256(code4(q, k, rows), _mm256_slli_epi32(bits_at(h + 4 * rows, 8 * (k & 3) + (k >> 2), 1), 4));
+}
+CPU_INLINE __m256i code2(const uint8_t *q, int k, int rows) {
+    return bits_at(q + 64 * (k >> 4) + 4 * rows, 8 * (k & 3) + 2 * (k >> 2 & 3), 3);
+}
+CPU_INLINE __m256i code6(const uint8_t *q, const uint8_t *h, int k, int rows) {
+    return _mm256_or_si256(code4(q, k, rows), _mm256_slli_epi32(code2(h, k, rows), 4));
+}
+CPU_INLINE __m256i code3(const uint8_t *q, const uint8_t *h, int k, int rows) {
+    return _mm256_or_si256(code2(q, k, rows), _mm256_slli_epi32(bits_at(h + 4 * rows, 8 * (k & 3) + (k >> 2), 1), 2));
+}
+CPU_INLINE __m256i code8(const uint8_t *q, int k, int rows) { return bits_at(q + 64 * (k >> 2) + 4 * rows, 8 * (k & 3), 255); }
+CPU_INLINE __m256i code_iq4(const uint8_t *q, int k, int rows) {
+    static const uint8_t values[16] = {CPU_IQ4_BIASED};
+    const __m128i table = _mm_loadu_si128((const __m128i *)(const void *)values);
+    const __m256i code = code4(q, k, rows); // three upper bytes 0: they pick value 0, which is not 0
+    return _mm256_and_si256(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), code), _mm256_set1_epi32(255));
+}
+
+// Sum over the column's outliers of weight times value, for eight rows.
+CPU_INLINE __m256 panel_outliers(const panel_form form, const cpu_panel_args *a, int column, int rows) {
+    const cpu_outlier *o = cpu_outliers_of(a, column);
+    const __m256i zero = _mm256_set1_epi32(form.merge == 0 ? 128 : form.zero_shift < 0 ? 0 : 1 << form.zero_shift);
+    __m256 f = _mm256_setzero_ps();
+    for (int32_t i = 0; i < a->n_outliers[column]; i++) {
+        const int32_t b = o[i].k / 32, k = o[i].k % 32, s = b % form.subs;
+        const uint8_t *w = (const uint8_t *)a->panel + (size_t)(b / form.subs) * form.block_bytes;
+        const __m256 code = _mm256_cvtepi32_ps(_mm256_sub_epi32(form.code(w, s, k, rows), zero));
+        const __m256 d = form.scale(w, s, k >> 4, rows);
+        const __m256 weight = form.has_min ? _mm256_fmadd_ps(code, d, form.minimum(w, s, k >> 4, rows)) : _mm256_mul_ps(code, d);
+        f = _mm256_fmadd_ps(weight, _mm256_set1_ps(o[i].x), f);
+    }
+    return f;
 }
 
 CPU_INLINE __m256i start(const panel_form form, int32_t neg) {
@@ -142,11 +186,14 @@ CPU_INLINE void panel_store(const cpu_panel_args *a, float *out, int rows, __m25
 #define PANEL_PREFETCH_BYTES 4096
 
 // n_eights groups of eight rows starting at row `rows`, columns first..first + nc - 1 of a tile of `tile` columns.
-CPU_INLINE void panel_pass(const panel_form form, const int nc, const int n_eights, int tile, int first, int rows,
-                           const cpu_panel_args *a) {
+CPU_INLINE void panel_pass(const panel_form form, __m256 (*outliers)(const cpu_panel_args *, int, int), const int nc,
+                           const int n_eights, int tile, int first, int rows, const cpu_panel_args *a) {
     __m256 f[2][4];
     CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) f[0][c] = f[1][c] = _mm256_setzero_ps();
+    for (int c = 0; c < nc; c++) {
+        const bool any = a->n_outliers[first + c] != 0;
+        for (int h = 0; h < n_eights; h++) f[h][c] = any ? outliers(a, first + c, rows + 8 * h) : _mm256_setzero_ps();
+    }
     const uint8_t *w = a->panel;
     const size_t sub_bytes = form.block_bytes / (size_t)form.subs;
     for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
@@ -157,13 +204,9 @@ CPU_INLINE void panel_pass(const panel_form form, const int nc, const int n_eigh
                     _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + (size_t)s * sub_bytes + i, _MM_HINT_T0);
                 }
             }
-            const ptrdiff_t at = (ptrdiff_t)(b + s) * tile + first;
-            const cpu_act *x = a->act + at;
-            CPU_ROLLED
-            for (int passes = a->has_fine[b + s] ? 2 : 1; passes > 0; passes--, x = a->fine + at) {
-                panel_sub(form, nc, w, s, rows, x, f[0]);
-                if (n_eights == 2) panel_sub(form, nc, w, s, rows + 8, x, f[1]);
-            }
+            const cpu_act *x = a->act + (ptrdiff_t)(b + s) * tile + first;
+            panel_sub(form, nc, w, s, rows, x, f[0]);
+            if (n_eights == 2) panel_sub(form, nc, w, s, rows + 8, x, f[1]);
         }
     }
     CPU_UNROLL_COLUMNS
@@ -194,8 +237,11 @@ CPU_INLINE void panel_pass(const panel_form form, const int nc, const int n_eigh
 #endif
 // Instances for 1..8 columns and their table.
 #define PANEL_KERNELS(name)                                                                                            \
+    static __attribute__((noinline)) __m256 name##_outliers(const cpu_panel_args *a, int column, int rows) {           \
+        return panel_outliers(name##_form, a, column, rows);                                                           \
+    }                                                                                                                  \
     PANEL_PASS_ATTRIBUTE void name##_pass(int nc, int n_eights, int tile, int first, int rows, const cpu_panel_args *a) { \
-        panel_pass(name##_form, nc, n_eights, tile, first, rows, a);                                                   \
+        panel_pass(name##_form, name##_outliers, nc, n_eights, tile, first, rows, a);                                  \
     }                                                                                                                  \
     PANEL_WHOLE(name, 1) PANEL_WHOLE(name, 2) PANEL_HALVES(name, 2) PANEL_HALVES(name, 3) PANEL_HALVES(name, 4)        \
     PANEL_TILE(name, 3, 3, 3) PANEL_TILE(name, 4, 4, 4) PANEL_TILE(name, 5, 3, 2) PANEL_TILE(name, 6, 3, 3)            \

@@ -3,7 +3,8 @@
 // Included by the matmul_*_avx512vnni.c files only. A type is a cpu_panel_form: inline functions that give its codes and
 // scales, and constants that say which terms it has; everything is inlined, so each instance is straight-line code.
 // Order of arithmetic, the same for every number of columns: per 32 (or 16) weights an exact integer dot product,
-// converted, times (weight scale * activation scale), added to the f32 accumulator by FMA; then the minimum's term.
+// converted, times (weight scale * activation scale), added to the f32 accumulator by FMA; then the minimum's term. The
+// accumulator starts with the products of the column's outliers.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_KERNELS_CPU_PANEL_AVX512VNNI_H
 #define WTL_KERNELS_CPU_PANEL_AVX512VNNI_H
@@ -19,6 +20,7 @@ typedef struct panel_form {
     bool split;      // scales per 16 weights instead of 32
     bool has_min;
     __m512i (*codes)(const void *block, int sub, int group);
+    __m512i (*code)(const void *block, int sub, int k); // of weight k = 0..31 of each row, as 32-bit integers
     // Scale and minimum [16] as f32; half: which 16 of the 32 weights, for split types.
     __m512 (*scale)(const void *block, int sub, int half);
     __m512 (*minimum)(const void *block, int sub, int half);
@@ -57,6 +59,45 @@ CPU_INLINE __m512i codes_iq4(const uint8_t *q, int g) {
     static const uint8_t values[16] = {CPU_IQ4_BIASED};
     const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)values));
     return _mm512_shuffle_epi8(table, codes4(q, g));
+}
+
+// The code of weight k, k not known before run time: `mask` bits from bit `shift` of the rows' 32-bit words.
+CPU_INLINE __m512i bits_at(const uint8_t *p, int shift, int mask) {
+    return _mm512_and_si512(_mm512_srl_epi32(_mm512_loadu_si512(p), _mm_cvtsi32_si128(shift)), _mm512_set1_epi32(mask));
+}
+CPU_INLINE __m512i code4(const uint8_t *q, int k) { return bits_at(q + 64 * (k >> 2 & 3), 8 * (k & 3) + 4 * (k >> 4), 15); }
+CPU_INLINE __m512i code5(const uint8_t *q, const uint8_t *h, int k) {
+    return _mm512_or_si512(code4(q, k), _mm512_slli_epi32(bits_at(h, 8 * (k & 3) + (k >> 2), 1), 4));
+}
+CPU_INLINE __m512i code2(const uint8_t *q, int k) {
+    return bits_at(q + 64 * (k >> 4), 8 * (k & 3) + 2 * (k >> 2 & 3), 3);
+}
+CPU_INLINE __m512i code6(const uint8_t *q, const uint8_t *h, int k) {
+    return _mm512_or_si512(code4(q, k), _mm512_slli_epi32(code2(h, k), 4));
+}
+CPU_INLINE __m512i code3(const uint8_t *q, const uint8_t *h, int k) {
+    return _mm512_or_si512(code2(q, k), _mm512_slli_epi32(bits_at(h, 8 * (k & 3) + (k >> 2), 1), 2));
+}
+CPU_INLINE __m512i code8(const uint8_t *q, int k) { return bits_at(q + 64 * (k >> 2), 8 * (k & 3), 255); }
+CPU_INLINE __m512i code_iq4(const uint8_t *q, int k) {
+    static const uint8_t values[16] = {CPU_IQ4_BIASED};
+    const __m512i table = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)values));
+    return _mm512_permutexvar_epi32(code4(q, k), table);
+}
+
+// Sum over the column's outliers of weight times value.
+CPU_INLINE __m512 panel_outliers(const panel_form form, const cpu_panel_args *a, int column) {
+    const cpu_outlier *o = cpu_outliers_of(a, column);
+    const __m512i zero = _mm512_set1_epi32(form.zero_shift < 0 ? 0 : 1 << form.zero_shift);
+    __m512 f = _mm512_setzero_ps();
+    for (int32_t i = 0; i < a->n_outliers[column]; i++) {
+        const int32_t b = o[i].k / 32, k = o[i].k % 32, s = b % form.subs;
+        const uint8_t *w = (const uint8_t *)a->panel + (size_t)(b / form.subs) * form.block_bytes;
+        const __m512 code = _mm512_cvtepi32_ps(_mm512_sub_epi32(form.code(w, s, k), zero)), d = form.scale(w, s, k >> 4);
+        const __m512 weight = form.has_min ? _mm512_fmadd_ps(code, d, form.minimum(w, s, k >> 4)) : _mm512_mul_ps(code, d);
+        f = _mm512_fmadd_ps(weight, _mm512_set1_ps(o[i].x), f);
+    }
+    return f;
 }
 
 // Where the accumulator starts: zero point times -sum of the activations.
@@ -100,13 +141,6 @@ CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w,
     if (form.split) panel_scale(form, nc, w, s, 1, x, high, f);
 }
 
-// Block b of the panel: its activations and, where there are any, what their rounding left.
-CPU_INLINE void panel_block(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_panel_args *a, int32_t b, __m512 *f) {
-    const cpu_act *x = a->act + (ptrdiff_t)b * nc;
-    CPU_ROLLED
-    for (int passes = a->has_fine[b] ? 2 : 1; passes > 0; passes--, x = a->fine + (ptrdiff_t)b * nc) panel_sub(form, nc, w, s, x, f);
-}
-
 CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 *f) {
     const __mmask16 rows = (__mmask16)((1u << a->n_rows) - 1);
     const __m512 bias = a->bias ? _mm512_maskz_loadu_ps(rows, a->bias) : _mm512_setzero_ps();
@@ -123,17 +157,20 @@ CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 
 // How far ahead decode prefetches: about 4 KiB, more than the hardware does across a page.
 #define PANEL_PREFETCH_BYTES 4096
 
-CPU_INLINE void panel_run(const panel_form form, const int nc, const cpu_panel_args *a) {
+CPU_INLINE void panel_run(const panel_form form, __m512 (*outliers)(const cpu_panel_args *, int), const int nc,
+                          const cpu_panel_args *a) {
     __m512 f[CPU_TILE_COLS];
     CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) f[c] = _mm512_setzero_ps();
+    for (int c = 0; c < nc; c++) f[c] = a->n_outliers[c] ? outliers(a, c) : _mm512_setzero_ps();
     const uint8_t *w = a->panel;
+    const cpu_act *x = a->act;
     for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
         if (form.subs == 1) {
             if (nc <= 2) {
                 for (size_t i = 0; i < form.block_bytes; i += 64) _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + i, _MM_HINT_T0);
             }
-            panel_block(form, nc, w, 0, a, b, f);
+            panel_sub(form, nc, w, 0, x, f);
+            x += nc;
         } else {
             CPU_ROLLED
             for (int s = 0; s < form.subs; s++) {
@@ -143,7 +180,8 @@ CPU_INLINE void panel_run(const panel_form form, const int nc, const cpu_panel_a
                         _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + (size_t)s * sub_bytes + i, _MM_HINT_T0);
                     }
                 }
-                panel_block(form, nc, w, s, a, b + s, f);
+                panel_sub(form, nc, w, s, x, f);
+                x += nc;
             }
         }
     }
@@ -153,13 +191,16 @@ CPU_INLINE void panel_run(const panel_form form, const int nc, const cpu_panel_a
 // Instances for 1..8 columns and their table.
 #if CPU_SANITIZED
 #define PANEL_ANY(name)                                                                                                \
-    static __attribute__((noinline)) void name##_any(int nc, const cpu_panel_args *a) { panel_run(name##_form, nc, a); }
+    static __attribute__((noinline)) void name##_any(int nc, const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, nc, a); }
 #define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { name##_any(nc, a); }
 #else
 #define PANEL_ANY(name)
-#define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, nc, a); }
+#define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, nc, a); }
 #endif
 #define PANEL_KERNELS(name)                                                                                            \
+    static __attribute__((noinline)) __m512 name##_outliers(const cpu_panel_args *a, int column) {                     \
+        return panel_outliers(name##_form, a, column);                                                                 \
+    }                                                                                                                  \
     PANEL_ANY(name)                                                                                                    \
     PANEL_COLUMN(name, 1) PANEL_COLUMN(name, 2) PANEL_COLUMN(name, 3) PANEL_COLUMN(name, 4)                            \
     PANEL_COLUMN(name, 5) PANEL_COLUMN(name, 6) PANEL_COLUMN(name, 7) PANEL_COLUMN(name, 8)                            \

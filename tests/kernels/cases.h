@@ -30,6 +30,9 @@ inline std::vector<MatmulCase> matmul_cases(wtl_dtype dtype) {
         if (cols % block == 0) cases.push_back({18, cols, 5});
     for (Fill fill : {Fill::AllEqual, Fill::Huge, Fill::Tiny, Fill::Subnormal, Fill::Zero, Fill::Outlier, Fill::Alternating})
         for (int n : {1, 6}) cases.push_back({20, wide, n, fill});
+    for (Fill fill : {Fill::Peaks, Fill::LoudBlock})
+        for (int n : {1, 5, 13})
+            for (int cols : {256, wide}) cases.push_back({20, cols, n, fill});
     for (Codes codes : {Codes::Random, Codes::AllZero, Codes::AllMax, Codes::Extremes})
         for (Scales scales : {Scales::Normal, Scales::Negative, Scales::Zero, Scales::Subnormal, Scales::Mixed})
             for (Fill fill : {Fill::Normal, Fill::AllEqual}) cases.push_back({21, wide, 2, fill, codes, scales});

@@ -24,6 +24,8 @@ Host random_matrix(std::mt19937 &random, int rows, int cols, Fill fill) {
             case Fill::Subnormal: x *= 1e-40f; break;
             case Fill::Zero: x = c % 2 ? 0.0f : -0.0f; break;
             case Fill::Outlier: x = c % 37 == r % 37 ? x * 1000.0f : x * 0.01f; break;
+            case Fill::Peaks: x *= c < 64 && c % 9 == r % 9 ? 1000.0f : 1.0f; break; // a few, some of one block
+            case Fill::LoudBlock: x *= c / 32 == r % 8 ? 1000.0f : 1.0f; break;       // more peaks than may be outliers
             case Fill::Alternating: x = (c % 2 ? -1.0f : 1.0f) * 1.7320508f; break;
             }
             m.at(r, c) = x;

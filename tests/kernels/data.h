@@ -7,9 +7,9 @@
 
 namespace checker {
 
-enum class Fill { Normal, AllEqual, Huge, Tiny, Subnormal, Zero, Outlier, Alternating };
+enum class Fill { Normal, AllEqual, Huge, Tiny, Subnormal, Zero, Outlier, Alternating, Peaks, LoudBlock };
 inline const char *name_of(Fill f) {
-    static const char *const names[] = {"normal", "all equal", "huge", "tiny", "subnormal", "zero", "outlier", "alternating"};
+    static const char *const names[] = {"normal", "all equal", "huge", "tiny", "subnormal", "zero", "outlier", "alternating", "peaks", "loud block"};
     return names[(int)f];
 }
 

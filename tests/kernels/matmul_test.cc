@@ -23,39 +23,49 @@ std::string words(wtl_dtype dtype, const MatmulCase &c) {
 // x rounded to int8 per 32 values as the contract says, and the part of |x| that may legitimately come out otherwise.
 struct Quantised {
     Host x;      // what is multiplied
-    Host step;   // of each value: of its second rounding where it has one
+    Host step;   // of each value; 0 for outliers
     Host unsure; // one step where a tie is too close to call, the whole magnitude where the block counts as tiny
 };
 
-float block_step(const Host &x, int r, int first) {
+float step_of(float amax) { return (double)amax < kQuantTiny ? 0.0f : amax / 127.0f; }
+
+// Largest magnitude of 32 values among those up to limit.
+float block_amax(const Host &x, int r, int first, float limit) {
     float amax = 0;
-    for (int c = first; c < first + 32; c++) amax = std::fmax(amax, std::fabs(x.at(r, c)));
-    return (double)amax < kQuantTiny ? 0.0f : amax / 127.0f;
+    for (int c = first; c < first + 32; c++)
+        if (std::fabs(x.at(r, c)) <= limit) amax = std::fmax(amax, std::fabs(x.at(r, c)));
+    return amax;
 }
 
-// Rounds the block of `from` to multiples of step: into q.x (added), with what is left in rest.
-void round_block(Quantised &q, const Host &from, Host &rest, int r, int first, float step, double tie) {
-    for (int c = first; c < first + 32; c++) {
-        double scaled = step > 0 ? (double)from.at(r, c) / (double)step : 0.0, whole = std::nearbyint(scaled);
-        q.x.at(r, c) = (float)((double)q.x.at(r, c) + whole * (double)step);
-        q.step.at(r, c) = step;
-        rest.at(r, c) = from.at(r, c) - step * (float)whole;
-        bool close = std::fabs(scaled - std::floor(scaled) - 0.5) < tie;
-        q.unsure.at(r, c) = step == 0 ? std::fabs(from.at(r, c)) : close ? step : 0.0f;
-    }
+// Magnitudes above it are the row's outliers.
+float outlier_limit(const Host &x, int r) {
+    float sum = 0;
+    for (int first = 0; first < x.cols; first += 32) sum += step_of(block_amax(x, r, first, INFINITY));
+    float limit = std::fmax(kOutlierFactor * 127 * (sum / (float)(x.cols / 32)), (float)kQuantTiny);
+    auto above = [&] {
+        int n = 0;
+        for (int c = 0; c < x.cols; c++) n += std::fabs(x.at(r, c)) > limit;
+        return n;
+    };
+    while (above() > x.cols / 16) limit *= 2;
+    return limit;
 }
 
 Quantised quantise(const Host &x) {
     Quantised q = {Host(x.rows, x.cols), Host(x.rows, x.cols), Host(x.rows, x.cols)};
-    Host rest = x, ignored = x;
     for (int r = 0; r < x.rows; r++) {
-        float sum = 0;
-        for (int first = 0; first < x.cols; first += 32) sum += block_step(x, r, first);
-        const float mean = sum / (float)(x.cols / 32);
-        for (int first = 0; first < x.cols; first += 32) {
-            const float step = block_step(x, r, first);
-            round_block(q, x, rest, r, first, step, kQuantTie);
-            if (step > mean) round_block(q, rest, ignored, r, first, block_step(rest, r, first), kQuantFineTie);
+        const float limit = outlier_limit(x, r);
+        for (int c = 0; c < x.cols; c++) {
+            const float step = step_of(block_amax(x, r, c / 32 * 32, limit)), value = x.at(r, c);
+            if (std::fabs(value) > limit) {
+                q.x.at(r, c) = value;
+                continue;
+            }
+            double scaled = step > 0 ? (double)value / (double)step : 0.0;
+            bool close = std::fabs(scaled - std::floor(scaled) - 0.5) < kQuantTie;
+            q.x.at(r, c) = (float)(std::nearbyint(scaled) * (double)step);
+            q.step.at(r, c) = step;
+            q.unsure.at(r, c) = step == 0 ? std::fabs(value) : close ? step : 0.0f;
         }
     }
     return q;

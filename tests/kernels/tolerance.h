@@ -2,8 +2,8 @@
 //
 // EXACT: equal bits. SUM(n): |got - ref| <= c sqrt(n) eps sum|a_i b_i|, for a sum of n products; the sum of magnitudes is
 // of the terms as a kernel adds them, so a weight d q + m counts as |d q| + |m|. QUANT: a matmul that rounds x to int8
-// per 32 values with step amax / 127 (and what that left in blocks above the row's mean once more): SUM against the dot product with x rounded exactly like that, which no wrong scale
-// survives, plus one step of |w| for each value of x so close to a tie that either neighbour is a correct rounding, and
+// per 32 values with step amax / 127, outliers of the row apart, which keep their value: SUM against the dot product with
+// x rounded exactly like that, which no wrong scale survives, plus one step of |w| for each value of x so close to a tie that either neighbour is a correct rounding, and
 // always within the worst case sum|w_i| step / 2 of the exact product. floor_abs sqrt(n) is what n roundings of
 // subnormal intermediate results may add.
 // SPDX-License-Identifier: Apache-2.0
@@ -38,8 +38,8 @@ constexpr Tolerance kAttention  = {0.25, 4 * kSmallest};  // scores and weighted
 constexpr double kQuantTiny = 0x1p-110;
 // Half-width, in steps, of the zone around a rounding tie in which either neighbour is accepted.
 constexpr double kQuantTie = 1e-4;
-// The same for the second rounding: f32 knows the rest of the first one to about 0.002 of its steps.
-constexpr double kQuantFineTie = 1e-2;
+// What makes an outlier; see matmul in backend.h.
+constexpr float kOutlierFactor = 1.6f;
 
 inline double sum_bound(const Tolerance &t, double n, double magnitude) {
     return t.c * std::sqrt(n) * kEps * magnitude + std::sqrt(n) * t.floor_abs;
