@@ -52,6 +52,7 @@ typedef struct energy_account {
     double share_ns, busy_ns;  // sums of share x interval, and of its part of the time of steps and pauses
     double aged_share_uj, aged_busy_uj; // what the baseline may have drifted when they were booked, over both
     double late_share_ns, late_busy_ns; // of those, booked before a baseline was known: idle is inside dynamic_uj
+    double outside_idle_uj;        // of outside_ns, what was taken for the idle machine's
     double outside_ns, outside_uj; // time before its first and after its last step in intervals that it fills in part, and their joules at most
     double last_share, last_edge_uj;    // at the end of the last interval it was in
     uint64_t last_interval;
@@ -114,7 +115,7 @@ typedef struct energy_domain {
     energy_idle idle;
     energy_idle_value baseline;
     double busy_uw;         // power while steps ran, smoothed; 0: not yet known
-    double peak_uw;         // highest of an interval
+    double peak_uw, least_uw; // highest and lowest of an interval
     tel_trust trust;
     tel_domain_info info;
 } energy_domain;

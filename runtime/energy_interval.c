@@ -146,7 +146,8 @@ static void book_account(energy_account *a, const energy_domain *d, const span *
     a->guess_uj += s->hole_ns > 0 ? c->share * rest->dynamic_uj * s->hole_ns / (s->hole_ns + s->busy_ns) : 0;
     a->unseen_uj += c->share * (double)(s->to.unseen_uj - s->from.unseen_uj);
     a->outside_ns += c->share * out_ns;
-    if (out_ns > 0) a->outside_uj += c->share * rest->dynamic_uj;
+    a->outside_idle_uj += c->share * out_ns * fmin(d->baseline.known ? d->baseline.uw * 1e-9 : 0, (double)(s->to.total_uj - s->from.total_uj) / length);
+    if (out_ns > 0) a->outside_uj += (double)(c->dynamic_uj + c->idle_uj);
     a->share_ns += c->share * length;
     a->busy_ns += c->busy_ns;
     if (!d->baseline.known) {
@@ -263,6 +264,7 @@ static void book_interval(energy_book *b, energy_domain *d, const tel_edge *to, 
 
     const energy_interval v = {to->total_uj - d->from.total_uj, (double)(to->t_ns - d->from.t_ns), d->baseline.known ? d->baseline.uw : -1};
     d->peak_uw = fmax(d->peak_uw, (double)v.energy_uj * 1e9 / v.length_ns);
+    d->least_uw = d->n_intervals > 1 ? fmin(d->least_uw, (double)v.energy_uj * 1e9 / v.length_ns) : (double)v.energy_uj * 1e9 / v.length_ns;
     const energy_rest rest = energy_split_interval(&v, d->model.theta, b->claims, s.n_claims, b->ranks, b->order);
     const double cost = energy_cost(d->model.theta, s.x);
     for (size_t i = 0; i < s.n_claimants; i++) book_entry(b, d, &s, b->claimants[i], &rest, cost);

@@ -149,11 +149,12 @@ static double attribution(const energy_domain *d, const energy_account *a) {
            hypot(MISFIT * d->model.misfit_frac * a->split_uj, disagreement(d, a->lean)) + alone(d, a->hidden_uj) + a->guess_uj + a->border_uj;
 }
 
-// Whatever else drew power before the first step and after the last one, in intervals of which a part was this account's, was booked
-// to it: at most the highest power seen here, and no more than was booked. Without a baseline the idle machine is part of that.
+// In intervals of which a part was this account's, the time before its first step and after its last one was taken for the idle machine's.
+// It drew the highest power seen here at most, and what it drew beyond was booked to the account: no more than was booked. Or it drew the
+// least, and the account more.
 static double outside(const energy_domain *d, const energy_account *a) {
-    const double above_uw = d->peak_uw - (d->baseline.known ? d->baseline.uw : 0);
-    return fmin(a->outside_uj, fmax(0, above_uw) * a->outside_ns * 1e-9);
+    const double more = d->peak_uw * a->outside_ns * 1e-9 - a->outside_idle_uj, less = a->outside_idle_uj - d->least_uw * a->outside_ns * 1e-9;
+    return fmax(0, fmax(fmin(a->outside_uj, more), less));
 }
 
 tel_energy energy_record_of(const energy_domain *d, const energy_account *a, energy_part part, const energy_pending *pending,
