@@ -246,6 +246,37 @@ TEST(EnergyWorld, ThePauseBeforeTheFirstTokenMayBeLongAndDear) {
 // phases: inside the one interval that holds it.
 double jump_from_s, jump_until_s;
 
+// Another program rests exactly while requests run: all of their joules lie below what was taken for the idle power.
+TEST(EnergyWorld, RequestsMayDrawLessThanTheIdlePower) {
+    Tally total;
+    Machine m(620);
+    m.law.j_per_gb = m.law.j_per_gmac = 0.01;
+    m.max_w = 120;
+    m.sensor.step_ns = 50000;
+    m.background_w = [](double s) { return s > jump_from_s && s < jump_until_s ? 40.0 : 0.0; };
+    jump_from_s = 0;
+    jump_until_s = 1e9;
+    Open open(m);
+    Server server(m);
+    m.rest(3000000000);
+    for (int i = 0; i < 100; i++) {
+        jump_until_s = (double)m.now_ns * 1e-9;
+        server.admit(request_of(pick(m.rng, 10, 60), pick(m.rng, 5, 40)));
+        server.drain();
+        jump_from_s = (double)m.now_ns * 1e-9;
+        jump_until_s = 1e9;
+        m.rest((uint64_t)pick(m.rng, 200, 400) * 1000000);
+    }
+    for (const auto &r : server.requests) {
+        wtl_energy_report q;
+        ASSERT_TRUE(wtl_energy_report_of(open.e, r->id, &q));
+        total.add(q.total, r->truth.total());
+    }
+    expect_exact(wtl_energy_totals_of(open.e, 0));
+    std::printf("  %d totals, within the bound %.2f %%, median half width %.1f %%\n", total.n, 100 * total.frac(), 100 * total.median());
+    EXPECT_GE(total.frac(), 0.99);
+}
+
 TEST(EnergyWorld, PowerMayJumpAtTheBorderOfPhases) {
     Tally prefill, decode;
     for (uint64_t seed = 500; seed < 510; seed++) {
