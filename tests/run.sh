@@ -102,7 +102,7 @@ if grep -qw avx512_vnni /proc/cpuinfo; then
     WTL_CPU_MASK=avx2 tests "a CPU without AVX-512" "$build" -L golden -E '(smollm2|gemma3)_ref'
 fi
 stage "build with clang, without BLAS" build_in build-clang wattle -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DWTL_BLAS=OFF
-if stage "build with ASan and UBSan" build_in build-asan "wattle test_unit test_telemetry test_tools test_serve test_kernels test_fuzz render_template" \
+if stage "build with ASan and UBSan" build_in build-asan "wattle test_unit test_telemetry test_schema test_tools test_serve test_kernels test_fuzz render_template" \
     -DWTL_TESTS=ON -DWTL_SANITIZE=address,undefined; then
     tests "ASan and UBSan" build-asan -L 'unit|telemetry|kernels|fuzz-replay'
 fi
