@@ -53,7 +53,7 @@ CPU_INLINE void multiply_tile(const int R, const int NC, const tile_input in, co
             ivec column[TILE_COLUMNS * COLUMN_VECS];
             if (R < TILE_ROWS_MAX && in.ahead) { // more rows need the time for arithmetic anyway
                 CPU_UNROLL for (int c = 0; c < NC; c++)
-                    __builtin_prefetch(in.ahead[in.across ? c : s] + in.ahead_offset + (size_t)c * in.step + (size_t)i * 64, 0, 3);
+                    __builtin_prefetch(in.ahead[in.across ? c : s] + in.ahead_offset + (size_t)c * in.step + (size_t)i * 64, 0, 2);
             }
             CPU_UNROLL for (int v = 0; v < NC * COLUMN_VECS; v++)
                 column[v] = i_load(b[v / COLUMN_VECS] + (size_t)i * COLUMN_PAIR + v % COLUMN_VECS * 2 * CPU_LANES);

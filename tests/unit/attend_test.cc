@@ -138,7 +138,8 @@ public:
     uint8_t *pool = nullptr;
 };
 
-// Largest |got - want| over every row in units of the row's sum of weight * |v|.
+// Largest |got - want| over every row in units of the row's sum of weight * |v|; for F16 |v| is its head's largest, because
+// 16 bits a number may be shared out over the head.
 double worst_error(const Shape &s, const Sequence &x) {
     double worst = 0.0;
     for (int p = 0; p < x.n; p += 1 + x.n / 97) {
@@ -157,8 +158,11 @@ double worst_error(const Shape &s, const Sequence &x) {
             for (int d = 0; d < s.head_dim; d++) {
                 double want = 0.0, size = 0.0;
                 for (int t = first; t <= p; t++) {
+                    float magnitude = 0.0f;
+                    for (int i = 0; i < s.head_dim; i++)
+                        if (i == d || s.dtype == WTL_DTYPE_F16) magnitude = std::max(magnitude, std::fabs(x.v[at(t) + i]));
                     want += score[t] / total * x.v[at(t) + d];
-                    size += score[t] / total * std::fabs(x.v[at(t) + d]);
+                    size += score[t] / total * (double)magnitude;
                 }
                 double error = std::fabs(x.out[((size_t)p * s.heads() + h) * s.head_dim + d] - want) / size;
                 if (!(error <= worst)) worst = error; // NaN too

@@ -309,7 +309,7 @@ TEST_F(KvFile, ForgeriesWithRightChecksumsAreRefused) {
     }
     for (uint64_t n : {UINT64_MAX, (uint64_t)1 << 31, (uint64_t)100000}) expect_refused(s, Forgery(good).put(kRecords, n).seal(), "cut short");
     expect_refused(s, Forgery(good).put(kRecords, (uint64_t)0).seal(), "checksum of the whole file");
-    expect_refused(s, Forgery(good).put(8, (uint32_t)2).seal(), "version 2");
+    expect_refused(s, Forgery(good).put(8, (uint32_t)3).seal(), "version 3");
     expect_refused(s, Forgery(good).put(12, (uint32_t)0x04030201).seal(), "byte order");
     expect_refused(s, Forgery(good).put(168, (uint64_t)1 << 40).seal(), "another shape");
     // Twice the same block is no damage: it takes no memory twice.

@@ -117,7 +117,7 @@ struct Prefix : testing::Test {
 };
 
 TEST_F(Prefix, MemoryIsAsAnnouncedAndUsageAddsUp) {
-    const uint64_t layer = 2 * 2 * 64 * 2 * 16; // K and V, two heads of 64, f16, a block's positions
+    const uint64_t layer = 2 * 2 * (64 * 2 + 4) * 16; // K and V, two heads of 64, 16 bits a number and a scale, a block's positions
     wtl_session_options o = prefix_options(128, 2, 32, 0);
     wtl_memory none = {}, some = {}, off = {};
     ASSERT_EQ(wtl_session_memory(engine.e, &o, &none, nullptr), WTL_OK);

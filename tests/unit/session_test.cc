@@ -324,7 +324,7 @@ TEST(Session, WorkCountsWhatWasDone) {
     const uint64_t front = e * (q + 2 * kv), back = q * e + 3 * e * f, head = e * TinyModel::kVocab;
     EXPECT_EQ(w.macs, 31 * 3 * (front + back) - 29 * back + 2 * head + 2 * w.kv_positions * q);
     EXPECT_EQ(w.weight_bytes, 4 * (3 * (front + back) + head));
-    EXPECT_EQ(w.kv_written_bytes, 31 * 3 * kv * 2 * 2);
+    EXPECT_EQ(w.kv_written_bytes, 31 * 3 * 2 * (kv * 2 + 2 * 4)); // 16 bits a number, a scale for each of two heads
     wtl_entry one = {1, a, true};
     ASSERT_EQ(wtl_session_step(session.s, &one, 1, nullptr), WTL_OK);
     w = wtl_session_work(session.s);
