@@ -70,7 +70,7 @@ inline void attend_by_definition(const AttentionCase &c, const Sequence &s, int 
     for (int h = 0; h < c.n_heads_kv * c.group; h++) {
         const float *q = s.q.row(position) + h * dim;
         int kv = h / c.group * dim;
-        std::vector<double> score((size_t)n), p((size_t)n);
+        std::vector<double> score((size_t)n), p((size_t)n), score_error((size_t)n);
         double top = -HUGE_VAL, error = 0, total = 0, q_half = half_step(q, dim, 32767, 46300);
         for (int i = 0; i < n; i++) {
             double magnitude = 0, rounded = 0, k_half = half_step(s.k.row(first + i) + kv, dim, 32767, 46300);
@@ -82,7 +82,8 @@ inline void attend_by_definition(const AttentionCase &c, const Sequence &s, int 
                 magnitude += std::fabs(product) * scale;
             }
             top = std::max(top, score[i]);
-            error = std::max(error, kAttention.c * std::sqrt(dim) * kEps * magnitude + (any ? 3 * std::sqrt(rounded) * scale : 0));
+            error = std::max(error, kAttention.c * std::sqrt(dim) * kEps * magnitude);
+            if (any) score_error[i] = std::sqrt(rounded) * scale;
         }
         for (int i = 0; i < n; i++) total += p[i] = std::exp(score[i] - top);
         for (double &weight : p) weight /= total;
@@ -101,6 +102,8 @@ inline void attend_by_definition(const AttentionCase &c, const Sequence &s, int 
                 spread[d] += weight * std::fabs(v) * factor;
             }
         }
+        for (int i = 0; i < n && any; i++) // a wrong score moves weight between its v and all the others
+            for (int d = 0; d < dim; d++) rounded[d] += square(p[i] * score_error[i] * (held(s.v.at(first + i, kv + d)) - out[d]));
         for (int d = 0; d < dim; d++) {
             want.v.push_back((float)out[d]);
             // exp of less than -87 may be flushed to zero: 1e-37 of the largest weight each
