@@ -76,6 +76,8 @@ typedef struct thread_scratch {
     float *part_max, *part_sum, *part_out;
     float *max, *sum, *out;            // running state, same shapes
     int32_t *first, *end;
+    const attend_run *loaded; // whose queries q holds, for which KV head
+    int32_t loaded_head;
 } thread_scratch;
 
 typedef struct attend_scratch {
@@ -247,7 +249,7 @@ static cpu_attend_state partial_at(float *partials, int32_t n_rows) {
 }
 
 // Item of a short step: one partition; the last one of a (run, KV head) merges all of them.
-static void attend_split_part(const attend_job *job, int32_t item, const thread_scratch *ts) {
+static void attend_split_part(const attend_job *job, int32_t item, thread_scratch *ts) {
     const attend_run *run = job->scratch.runs;
     while (run < job->scratch.runs + job->n_runs - 1 && item >= run[1].item) run++;
     int32_t run_index = (int32_t)(run - job->scratch.runs), n_heads_kv = job->a->kv.shape.n_heads_kv;
@@ -255,7 +257,8 @@ static void attend_split_part(const attend_job *job, int32_t item, const thread_
     cpu_attend_tile t = run_tile(job, run, ts);
     size_t part_floats = (size_t)t.n_rows * ((size_t)t.padded + 2);
     float *partials = job->scratch.partials + run->partials + (size_t)kv_head * (size_t)run->n_parts * part_floats;
-    load_queries(job, run, kv_head, &t);
+    if (ts->loaded != run || ts->loaded_head != kv_head) load_queries(job, run, kv_head, &t);
+    ts->loaded = run, ts->loaded_head = kv_head;
     attend_one_part(job, run, kv_head, run->first_part + i, &t, ts, partial_at(partials + (size_t)i * part_floats, t.n_rows));
     if (atomic_fetch_sub(&job->scratch.left[run_index * n_heads_kv + kv_head], 1) != 1) return;
     cpu_attend_state state = clear_state(&t, ts);
@@ -267,7 +270,7 @@ static void attend_split_part(const attend_job *job, int32_t item, const thread_
 static void attend_thread(void *ctx, int32_t thread, int32_t n_threads) {
     (void)n_threads;
     attend_job *job = ctx;
-    thread_scratch ts;
+    thread_scratch ts = {0};
     uint8_t *base = job->scratch.threads + (size_t)thread * job->scratch.thread_bytes;
     carve_thread(base, job->scratch.tile_rows, job->limits->max_head_dim, &ts);
     for (int32_t item; (item = atomic_fetch_add(&job->next, job->chunk)) < job->n_items;) {
