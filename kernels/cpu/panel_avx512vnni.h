@@ -154,7 +154,8 @@ CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 
     }
 }
 
-// How far ahead decode prefetches: about 4 KiB, more than the hardware does across a page.
+// How far ahead weights are prefetched: about 4 KiB, more than the hardware does across a page. One tile of columns reads
+// every weight from memory; with several tiles all but the first find them in the second-level cache, and lose nothing.
 #define PANEL_PREFETCH_BYTES 4096
 
 CPU_INLINE void panel_run(const panel_form form, __m512 (*outliers)(const cpu_panel_args *, int), const int nc,
@@ -166,19 +167,15 @@ CPU_INLINE void panel_run(const panel_form form, __m512 (*outliers)(const cpu_pa
     const cpu_act *x = a->act;
     for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
         if (form.subs == 1) {
-            if (nc <= 2) {
-                for (size_t i = 0; i < form.block_bytes; i += 64) _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + i, _MM_HINT_T0);
-            }
+            for (size_t i = 0; i < form.block_bytes; i += 64) _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + i, _MM_HINT_T0);
             panel_sub(form, nc, w, 0, x, f);
             x += nc;
         } else {
             CPU_ROLLED
             for (int s = 0; s < form.subs; s++) {
                 const size_t sub_bytes = form.block_bytes / 8;
-                if (nc <= 2) {
-                    for (size_t i = 0; i < sub_bytes; i += 64) {
-                        _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + (size_t)s * sub_bytes + i, _MM_HINT_T0);
-                    }
+                for (size_t i = 0; i < sub_bytes; i += 64) {
+                    _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + (size_t)s * sub_bytes + i, _MM_HINT_T0);
                 }
                 panel_sub(form, nc, w, s, x, f);
                 x += nc;

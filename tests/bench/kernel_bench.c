@@ -123,8 +123,8 @@ static void prepare(wtl_backend *be, wtl_dtype dtype, int32_t cols, int32_t n, s
     uint64_t row_bytes;
     if (!wtl_dtype_row_bytes(dtype, (uint64_t)cols, &row_bytes)) exit(1);
     s->cols = cols;
-    s->n_weights = n <= 4 ? (int32_t)(STREAM_BYTES / PIECE_BYTES) : 1;
-    s->rows = (int32_t)(n <= 4 ? (double)PIECE_BYTES / (double)row_bytes : COMPUTE_MACS / n / cols) / 16 * 16;
+    s->n_weights = n <= 8 ? (int32_t)(STREAM_BYTES / PIECE_BYTES) : 1;
+    s->rows = (int32_t)(n <= 8 ? (double)PIECE_BYTES / (double)row_bytes : COMPUTE_MACS / n / cols) / 16 * 16;
     if (s->rows < 64) s->rows = 64;
     uint8_t *data = wtl_malloc((size_t)s->rows * row_bytes);
     if (!data) exit(1);
