@@ -128,11 +128,22 @@ static int run_versus(bench *b) {
     return code;
 }
 
+// Runs it, and says so when others used the machine meanwhile.
+static int watched(bench *b, int (*work)(bench *b)) {
+    char text[160];
+    const bench_moment before = bench_moment_now();
+    const int code = work(b);
+    const bench_moment after = bench_moment_now();
+    const bench_use use = bench_use_between(&before, &after);
+    if (code == CLI_OK && bench_use_warning(&use, text, sizeof text)) cli_warn("%s: these figures are too low", text);
+    return code;
+}
+
 static int run_tests(bench *b) {
     int code = bench_cases(&b->options.params, &b->cases, &b->n_cases);
     if (code == CLI_GO) code = bench_cases_check(b->cases, b->n_cases);
     if (code != CLI_GO) return code;
-    return b->options.profile ? profile_cases(b) : run_cases(b);
+    return b->options.profile ? watched(b, profile_cases) : run_cases(b);
 }
 
 static int dispatch(bench *b, const char *const operands[2], int n_operands) {
@@ -145,7 +156,7 @@ static int dispatch(bench *b, const char *const operands[2], int n_operands) {
     if (o->compare) return bench_compare_command(operands[0], operands[1], o->format);
     if (o->limits) return bench_limits_command(&o->params.n_threads, o->format);
     if (o->calibrate) return bench_calibrate_command(o->params.models[0], o->format);
-    return o->vs ? run_versus(b) : run_tests(b);
+    return o->vs ? watched(b, run_versus) : run_tests(b);
 }
 
 int cmd_bench(int argc, char **argv) {
