@@ -108,11 +108,13 @@ TEST(BenchVs, InterleavesAndNamesTheSettings) {
     EXPECT_EQ(json_integer_value(json_object_get(a, "n_ubatch")), 8);
     EXPECT_EQ(json_integer_value(json_object_get(b, "n_ubatch")), 8);
     json_decref(reports);
-    r = vs(model.path(), {"-t", "1"}, {"WTL_THREADS=2"}); // A's own option reaches B
-    ASSERT_EQ(r.code, 0) << r.err;
-    reports = json_loads(r.out.c_str(), 0, nullptr);
-    EXPECT_EQ(json_integer_value(json_object_get(json_object_get(json_array_get(reports, 0), "b"), "n_threads")), 1);
-    json_decref(reports);
+    for (const string &b_text : {string(model.path()), string("-ub 4")}) { // A's own option reaches B, before the environment
+        r = vs(b_text, {"-t", "1"}, {"WTL_THREADS=2"});
+        ASSERT_EQ(r.code, 0) << r.err;
+        reports = json_loads(r.out.c_str(), 0, nullptr);
+        EXPECT_EQ(json_integer_value(json_object_get(json_object_get(json_array_get(reports, 0), "b"), "n_threads")), 1) << b_text;
+        json_decref(reports);
+    }
     expect_sentence(vs("-n 1,2,3"), 2, {"2 tests", "4"});
     expect_sentence(vs("-t x"), 2, {"--threads x"});
     expect_sentence(vs("/nowhere/b.gguf"), 1, {"/nowhere/b.gguf"});
