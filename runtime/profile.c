@@ -132,7 +132,7 @@ static void timed_copy(wtl_stream *s, void *dst, const void *src, size_t bytes) 
 static void clear(op_profile *p) {
     memset(p->slots, 0, sizeof p->slots);
     for (int i = 0; i < N_SLOTS; i++) p->slots[i].name = names[i];
-    p->slots[ATTENTION].on_floats = true;
+    p->slots[ATTENTION].own_arithmetic = true;
     p->totals = (wtl_profile){0};
 }
 

@@ -17,7 +17,7 @@ typedef struct wtl_op_profile {
     uint64_t n_calls, ns;
     uint64_t bytes;   // weights, KV and activations, each operand once
     uint64_t macs;    // multiply-adds of matrices and of attention; 0 for all others
-    bool on_floats;   // macs are of floats whatever the weights are (attention)
+    bool own_arithmetic; // macs are not of the weights' kind: attention, whose operands are those of the KV cache
 } wtl_op_profile;
 
 typedef struct wtl_profile {

@@ -73,7 +73,7 @@ typedef struct bench_settings {
 } bench_settings;
 
 typedef struct bench_limit { // what the machine allows with that many threads; 0: not measured
-    double read_gb_per_s, gmac_per_s, f32_gmac_per_s;
+    double read_gb_per_s, gmac_per_s;
     const char *arithmetic; // "int8 avx512vnni"; static
 } bench_limit;
 

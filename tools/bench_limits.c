@@ -21,7 +21,7 @@ int bench_roof(bench_roofs *roofs, const bench_model *model, bool reference, ben
     if (code != CLI_GO) return code;
     const bool floats = model->float_weights || reference;
     *out = (bench_limit){.read_gb_per_s = l.read_gb_per_s, .gmac_per_s = floats ? l.f32_gmac_per_s : l.int8_gmac_per_s,
-                         .f32_gmac_per_s = l.f32_gmac_per_s, .arithmetic = floats ? l.f32_arithmetic : l.int8_arithmetic};
+                         .arithmetic = floats ? l.f32_arithmetic : l.int8_arithmetic};
     return CLI_GO;
 }
 
