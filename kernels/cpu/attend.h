@@ -19,7 +19,7 @@ extern "C" {
 
 #define CPU_ATTEND_BLOCKS (CPU_ATTEND_PART / WTL_KV_BLOCK)
 #define CPU_ATTEND_CHUNK 64 // dimensions of V that the f32 kernel copies at a time
-#define CPU_ATTEND_GROUP 12 // rows that a fixed-point kernel takes through a partition together, at most
+#define CPU_ATTEND_GROUP 6 // rows that a fixed-point kernel takes through a partition together, at most
 
 // Limits of the fixed-point numbers. A score is at most |q| |k| in steps (Cauchy and Schwarz), and 46300^2 leaves room in
 // int32 for the rounding of every element. A weighted sum is at most (sum of weights) * (largest value):

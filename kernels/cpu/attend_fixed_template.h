@@ -26,6 +26,7 @@
 #define TILE_COLUMNS 1
 #endif
 #define SUM_VECS (TILE_ROWS_MAX * TILE_COLUMNS * COLUMN_VECS)
+_Static_assert(TILE_ROWS_MAX <= CPU_ATTEND_GROUP, "scratch holds that many rows");
 
 // What a register tile multiplies: a [R, stride] with columns [NC] -> [n, 16][2], over some stretches one after the other.
 typedef struct tile_input {
@@ -33,14 +34,14 @@ typedef struct tile_input {
     int32_t stride;
     int32_t n;                     // pairs of a stretch
     int32_t n_stretches;           // a advances by 2 n
-    const uint8_t *const *columns; // start of column 0 and 1 .. NC - 1 of a stretch: columns[s (+ c)] + offset (+ c * step)
+    const uint8_t *const *columns; // column c of stretch s starts at columns[across ? s + c : s] + offset + c * step
     size_t offset, step;
     bool across;                   // columns lie in neighbouring blocks (keys) rather than in one (values)
     const uint8_t *const *ahead;   // NULL, or as columns: what is fetched into the cache meanwhile, as many bytes as are read
     size_t ahead_offset;
 } tile_input;
 
-// out[r, 16 c + i] = row[r] * lane[16 c + i] * (a[r] . column c), for R rows and NC columns; lane NULL: 1, row NULL: 1.
+// out[r, 16 c + i] = (a[r] . column c)[i] * (lane ? lane[c][i] : row[r]), for R rows and NC columns.
 CPU_INLINE void multiply_tile(const int R, const int NC, const tile_input in, const float *row, const float *const *lane,
                               float *out, int32_t out_stride) {
     ivec sum[SUM_VECS];
