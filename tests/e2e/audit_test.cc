@@ -29,7 +29,7 @@ Audit audit(const std::string &sensor, const std::string &truth, std::vector<std
     if (r.code != 0) return a;
     Json json(r.out);
     size_t i;
-    json_t *row;
+    json_t *row = nullptr;
     json_array_foreach(json.at("windows"), i, row) {
         for (const char *field : {"window_s", "n", "coverage_frac", "median_rel_half_width", "p95_rel_half_width", "bias_frac", "naive_p99_error_frac"})
             EXPECT_TRUE(json_is_number(json_object_get(row, field))) << field << " in " << r.out;
