@@ -190,10 +190,7 @@ CPU_INLINE void panel_pass(const panel_form form, __m256 (*outliers)(const cpu_p
                            const int n_eights, int tile, int first, int rows, const cpu_panel_args *a) {
     __m256 f[2][4];
     CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) {
-        const bool any = a->n_outliers[first + c] != 0;
-        for (int h = 0; h < n_eights; h++) f[h][c] = any ? outliers(a, first + c, rows + 8 * h) : _mm256_setzero_ps();
-    }
+    for (int c = 0; c < nc; c++) f[0][c] = f[1][c] = _mm256_setzero_ps();
     const uint8_t *w = a->panel;
     const size_t sub_bytes = form.block_bytes / (size_t)form.subs;
     for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
@@ -212,6 +209,9 @@ CPU_INLINE void panel_pass(const panel_form form, __m256 (*outliers)(const cpu_p
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         float *out = a->out + (ptrdiff_t)(first + c) * a->out_stride;
+        if (a->n_outliers[first + c]) {
+            for (int h = 0; h < n_eights; h++) f[h][c] = _mm256_add_ps(f[h][c], outliers(a, first + c, rows + 8 * h));
+        }
         panel_store(a, out, rows, f[0][c]);
         if (n_eights == 2) panel_store(a, out, rows + 8, f[1][c]);
     }

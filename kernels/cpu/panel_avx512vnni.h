@@ -4,7 +4,7 @@
 // scales, and constants that say which terms it has; everything is inlined, so each instance is straight-line code.
 // Order of arithmetic, the same for every number of columns: per 32 (or 16) weights an exact integer dot product,
 // converted, times (weight scale * activation scale), added to the f32 accumulator by FMA; then the minimum's term. The
-// accumulator starts with the products of the column's outliers.
+// products of the column's outliers come last, when the panel's weights are in the cache.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_KERNELS_CPU_PANEL_AVX512VNNI_H
 #define WTL_KERNELS_CPU_PANEL_AVX512VNNI_H
@@ -162,7 +162,7 @@ CPU_INLINE void panel_run(const panel_form form, __m512 (*outliers)(const cpu_pa
                           const cpu_panel_args *a) {
     __m512 f[CPU_TILE_COLS];
     CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) f[c] = a->n_outliers[c] ? outliers(a, c) : _mm512_setzero_ps();
+    for (int c = 0; c < nc; c++) f[c] = _mm512_setzero_ps();
     const uint8_t *w = a->panel;
     const cpu_act *x = a->act;
     for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
@@ -182,6 +182,8 @@ CPU_INLINE void panel_run(const panel_form form, __m512 (*outliers)(const cpu_pa
             }
         }
     }
+    CPU_UNROLL_COLUMNS
+    for (int c = 0; c < nc; c++) f[c] = a->n_outliers[c] ? _mm512_add_ps(f[c], outliers(a, c)) : f[c];
     panel_store(a, nc, f);
 }
 
