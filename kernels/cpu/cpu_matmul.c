@@ -1,7 +1,8 @@
 // Matrix multiplication with quantised weights, and reading rows out of packed weights.
 //
-// x is quantised once per op, in tiles of up to 8 columns (a column is one row of x: one token). Then threads take groups
-// of panels off a counter: which thread computes a panel changes nothing, every output is one kernel's sum in K order.
+// x is quantised once per op, in tiles of up to 8 columns (a column is one row of x: one token). Then each thread takes the
+// groups of panels of its own range, in the order of memory, so that what is fetched ahead is its own; who is done takes
+// from the other ranges. Which thread computes a panel changes nothing, every output is one kernel's sum in K order.
 // Within a group the tile is the outer loop: its activations stay in the first-level cache, the group's weights in the
 // second, so weights are read from memory once per op.
 // SPDX-License-Identifier: Apache-2.0
@@ -21,6 +22,14 @@
 // Magnitudes above this many times the mean of the blocks' largest ones are outliers; part of the op's contract.
 #define OUTLIER_FACTOR 1.6f
 
+// Threads beyond so many share ranges.
+#define MATMUL_RANGES 32
+
+typedef struct matmul_range {
+    _Alignas(64) _Atomic int32_t next; // group; each range has a cache line to itself
+    int32_t end;
+} matmul_range;
+
 typedef struct matmul_job {
     const wtl_matmul *a;
     const cpu_matmul_kernels *kernels;
@@ -31,7 +40,9 @@ typedef struct matmul_job {
     int32_t n_blocks, n_tiles;
     int32_t group[WTL_MATMUL_PARTS];         // panels per group
     int32_t groups_end[WTL_MATMUL_PARTS];    // running count of groups over the parts; equal to the one before: a float part
-    _Atomic int32_t next;
+    _Atomic int32_t next;                    // tile to quantise
+    int32_t n_ranges;
+    matmul_range range[MATMUL_RANGES];
 } matmul_job;
 
 static size_t blocks_up(int32_t cols) { return ((size_t)cols + 31) / 32; }
@@ -117,7 +128,6 @@ static void quantize_all(cpu_pool *pool, matmul_job *job) {
     } else {
         for (int32_t t = 0; t < job->n_tiles; t++) quantize_tile(job, t);
     }
-    atomic_store(&job->next, 0);
 }
 
 // ---- multiplying ----------------------------------------------------------------------------------------------------
@@ -149,16 +159,19 @@ static void multiply_group(const matmul_job *job, int32_t part, int32_t group) {
     }
 }
 
-static void multiply_run(void *ctx, int32_t thread, int32_t n_threads) {
-    matmul_job *job = ctx;
-    (void)thread, (void)n_threads;
-    const int32_t n_parts = job->a->n_parts, n_groups = job->groups_end[n_parts - 1];
+static void multiply_range(matmul_job *job, matmul_range *range) {
     int32_t group;
-    while ((group = atomic_fetch_add(&job->next, 1)) < n_groups) {
+    while ((group = atomic_fetch_add_explicit(&range->next, 1, memory_order_relaxed)) < range->end) {
         int32_t part = 0;
         while (group >= job->groups_end[part]) part++;
         multiply_group(job, part, part ? group - job->groups_end[part - 1] : group);
     }
+}
+
+static void multiply_run(void *ctx, int32_t thread, int32_t n_threads) {
+    matmul_job *job = ctx;
+    (void)n_threads;
+    for (int32_t i = 0; i < job->n_ranges; i++) multiply_range(job, &job->range[(thread + i) % job->n_ranges]);
 }
 
 // Group sizes: large enough to reuse tiles, small enough that every thread gets several groups.
@@ -173,6 +186,11 @@ static void plan_groups(matmul_job *job, int32_t n_threads) {
         job->group[i] = size < 1 ? 1 : size;
         groups += w->n_panels / job->group[i] + (w->n_panels % job->group[i] != 0);
         job->groups_end[i] = groups;
+    }
+    job->n_ranges = n_threads < MATMUL_RANGES ? n_threads : MATMUL_RANGES;
+    for (int32_t i = 0; i < job->n_ranges; i++) {
+        atomic_init(&job->range[i].next, (int32_t)((int64_t)groups * i / job->n_ranges));
+        job->range[i].end = (int32_t)((int64_t)groups * (i + 1) / job->n_ranges);
     }
 }
 
