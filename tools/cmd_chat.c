@@ -167,6 +167,9 @@ static int answer(chat *c) {
     return code;
 }
 
+// Whether a signal ends the chat. On a terminal Ctrl-C does not: it stops an answer, drops a message, or came between the two.
+static bool ends_by_signal(const chat *c) { return cli_interrupted() && (!chat_line_is_terminal(c->lines) || !cli_resume()); }
+
 // One line: a command, or a message and its answer. CLI_GO: go on.
 static int take(chat *c, const char *text) {
     chat_next next = CHAT_AGAIN;
@@ -177,7 +180,7 @@ static int take(chat *c, const char *text) {
     if (next == CHAT_GO_ON) return CLI_GO;
     const int code = answer(c);
     if (!cli_flush()) return CLI_OK; // nobody reads any more
-    if (cli_interrupted() && (!chat_line_is_terminal(c->lines) || !cli_resume())) return CLI_INTERRUPTED;
+    if (ends_by_signal(c)) return CLI_INTERRUPTED;
     return code == CLI_GO || chat_line_is_terminal(c->lines) ? CLI_GO : code;
 }
 
@@ -185,8 +188,9 @@ static int talk(chat *c) {
     int dropped = 0;
     for (;;) {
         char *text = NULL;
-        const chat_line_kind kind = chat_line_read(c->lines, &text);
+        chat_line_kind kind = chat_line_read(c->lines, &text);
         int code = CLI_GO;
+        if (cli_interrupted() && !ends_by_signal(c) && kind == CHAT_LINE_END) kind = CHAT_LINE_DROPPED;
         if (kind == CHAT_LINE_END) code = CLI_OK;
         if (kind == CHAT_LINE_FAILED) code = CLI_FAILED;
         if (kind == CHAT_LINE_DROPPED && ++dropped == 2) cli_note("Ctrl-D or /quit ends the chat");
@@ -195,7 +199,7 @@ static int talk(chat *c) {
             if (text[strspn(text, " \t\n")]) code = take(c, text);
         }
         free(text);
-        if (cli_interrupted() && (code == CLI_GO || code == CLI_OK)) code = CLI_INTERRUPTED;
+        if (ends_by_signal(c) && (code == CLI_GO || code == CLI_OK)) code = CLI_INTERRUPTED;
         if (code != CLI_GO) return code;
     }
 }

@@ -219,6 +219,19 @@ TEST(ChatTerminal, CtrlCStopsTheAnswerAndKeepsTheChat) {
     EXPECT_EQ(history.find("half"), std::string::npos) << history;
 }
 
+// As when Ctrl-C is pressed between the end of an answer and the next prompt: the terminal then makes a signal of it.
+TEST(ChatTerminal, AnInterruptAtThePromptKeepsTheChat) {
+    Terminal t(chat_args());
+    ASSERT_TRUE(t.expect("\033[?2004h")) << t.seen;
+    usleep(100000);
+    kill(t.pid(), SIGINT);
+    ASSERT_TRUE(t.expect("\033[?2004h")) << t.seen;
+    t.type("/set n-predict 2\r");
+    ASSERT_TRUE(t.expect("n-predict is now 2")) << t.seen;
+    t.type("/quit\r");
+    EXPECT_EQ(t.wait(), 0);
+}
+
 TEST(ChatTerminal, SigtermAtThePromptEndsAndGivesTheTerminalBack) {
     Terminal t(chat_args());
     ASSERT_TRUE(t.expect("\033[?2004h")) << t.seen;
