@@ -46,6 +46,7 @@ typedef struct server {
     wtl_batch *batch;
     energy_desk desk;
     http_server *http;
+    uint16_t port; // it listens on; constant after that, so that the engine's thread need not look at http
     server_metrics *metrics;
     server_energies *energies;
     struct server_finisher *finisher;

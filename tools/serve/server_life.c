@@ -166,7 +166,7 @@ static void energy_words(const server *s, char out[256]) {
 
 static void server_url(const server *s, char out[128]) {
     const char *host = s->options.host ? s->options.host : "127.0.0.1";
-    snprintf(out, 128, strchr(host, ':') ? "http://[%s]:%d" : "http://%s:%d", host, http_server_port(s->http));
+    snprintf(out, 128, strchr(host, ':') ? "http://[%s]:%d" : "http://%s:%d", host, s->port);
 }
 
 static void announce(const server *s) {
@@ -180,7 +180,7 @@ static void announce(const server *s) {
         server_log_begin(&line, true, "ready");
         server_log_text(&line, "model", s->model_id);
         server_log_text(&line, "url", url);
-        server_log_int(&line, "port", http_server_port(s->http));
+        server_log_int(&line, "port", s->port);
         server_log_text(&line, "template", chat.name);
         server_log_text(&line, "template_fallback", chat.fallback ? chat.reason : NULL);
         server_log_int(&line, "n_parallel", state.n_parallel);
@@ -206,7 +206,7 @@ static void announce_listening(const server *s) {
     server_url(s, url);
     server_log_begin(&line, true, "listening");
     server_log_text(&line, "url", url);
-    server_log_int(&line, "port", http_server_port(s->http));
+    server_log_int(&line, "port", s->port);
     server_log_end(&line);
 }
 
@@ -277,7 +277,9 @@ static int start_http(life *l) {
     char err[HTTP_ERR] = "";
     http_options options = {.host = o->host, .port = (uint16_t)o->port, .max_connections = (uint32_t)o->max_connections, .handle = server_route,
                             .error_body = server_error_body, .too_many = server_too_many, .crowded = server_crowded, .user = &l->s};
-    return http_server_start(&options, &l->s.http, err) ? CLI_GO : cli_fail("%s", err);
+    if (!http_server_start(&options, &l->s.http, err)) return cli_fail("%s", err);
+    l->s.port = http_server_port(l->s.http);
+    return CLI_GO;
 }
 
 // The HTTP thread may look at s.http until it has ended.
