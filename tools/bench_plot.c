@@ -5,6 +5,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/bench_plot.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,7 +160,14 @@ static int run_gnuplot(const char *argument, const char *what) {
     return code;
 }
 
-int bench_plot_check(void) { return run_gnuplot("--version", "--plot"); }
+int bench_plot_check(const char *path) {
+    const bool there = access(path, F_OK) == 0;
+    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+    if (fd < 0) return cli_fail("--plot: %s cannot be written: %s", path, strerror(errno));
+    close(fd);
+    if (!there) unlink(path); // nothing stays when the bench is broken off
+    return run_gnuplot("--version", "--plot");
+}
 
 int bench_plot(const json_t *rows, const char *path) {
     char file[] = "/tmp/wattle-plot-XXXXXX";

@@ -5,8 +5,8 @@
 
 #include "tools/bench.h"
 
-// Whether gnuplot can be run: asked before anything is measured. CLI_GO, or CLI_FAILED after a message.
-int bench_plot_check(void);
+// Whether path can be written and gnuplot run: asked before anything is measured. CLI_GO, or CLI_FAILED after a message.
+int bench_plot_check(const char *path);
 // Draws rows into path. CLI_GO, or CLI_FAILED after a message.
 int bench_plot(const json_t *rows, const char *path);
 // The script for gnuplot that draws them, malloc'ed; NULL when out of memory.

@@ -83,7 +83,7 @@ static int run_case(bench *b, size_t i) {
 }
 
 static int run_cases(bench *b) {
-    int code = b->options.plot ? bench_plot_check() : CLI_GO;
+    int code = b->options.plot ? bench_plot_check(b->options.plot) : CLI_GO;
     if (code == CLI_GO && b->options.plot && !(b->rows = json_array())) code = cli_fail("out of memory for the plot");
     if (code == CLI_GO) code = open_meter(b);
     if (code != CLI_GO) return code;

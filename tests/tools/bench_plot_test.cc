@@ -58,6 +58,7 @@ TEST(BenchPlot, WithAndWithoutGnuplot) {
     TinyModel model({});
     const vector<string> words = {"bench", "-m", model.path(), "-p", "8", "-n", "0", "-d", "0,8", "-r", "2", "--no-limits", "--plot", dir.path("out file.svg")};
     expect_sentence(run_wattle(words, with_env({"PATH=" + dir.path()})), 1, {"gnuplot", "not installed"});
+    expect_sentence(run_wattle({"bench", "-p", "4", "-n", "0", "-r", "1", "-m", model.path(), "--plot", dir.path("absent/x.svg")}), 1, {"absent/x.svg cannot be written"});
     dir.write("gnuplot", "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\ncat \"$1\" >" + dir.path("seen") + "\n", true);
     RunResult r = run_wattle(words, with_env({"PATH=" + dir.path() + ":/usr/bin:/bin"}));
     EXPECT_EQ(r.code, 0) << r.err;
