@@ -34,8 +34,8 @@ typedef struct matmul_job {
     const wtl_matmul *a;
     const cpu_matmul_kernels *kernels;
     cpu_act *acts;         // tile t starts at first_column(t) * n_blocks and is [n_blocks, columns of the tile]
-    cpu_outlier *outliers; // [x.rows, max_outliers]
-    int32_t *n_outliers;   // [x.rows]
+    cpu_outlier *outliers; // [x.rows, max_outliers]; a tile's lie together at its first column's
+    int32_t *n_outliers;   // [n_tiles]
     int32_t max_outliers;
     int32_t n_blocks, n_tiles;
     int32_t group[WTL_MATMUL_PARTS];         // panels per group
@@ -68,6 +68,10 @@ static int32_t first_column(const matmul_job *job, int32_t tile) {
     return (int32_t)((int64_t)job->a->x.rows * tile / job->n_tiles);
 }
 
+static cpu_outlier *tile_outliers(const matmul_job *job, int32_t tile) {
+    return job->outliers + (size_t)first_column(job, tile) * (size_t)job->max_outliers;
+}
+
 // Magnitudes of a column above this are its outliers. With a NaN or Inf in the column it is NaN, which nothing exceeds.
 static float outlier_limit(const matmul_job *job, const cpu_act *acts, int32_t n) {
     float sum = 0;
@@ -75,43 +79,70 @@ static float outlier_limit(const matmul_job *job, const cpu_act *acts, int32_t n
     return OUTLIER_FACTOR * 127 * (sum / (float)job->n_blocks);
 }
 
-// Finds the values of x above limit, at most job->max_outliers; -1 when there are more.
-static int32_t find_outliers(const matmul_job *job, const float *x, const cpu_act *acts, int32_t n, float limit,
-                             cpu_outlier *out) {
+// Bits of the outliers in block b; d is its step.
+static uint32_t outliers_of(const matmul_job *job, const float *x, int32_t b, float d, float limit) {
+    return d * 128 > limit ? job->kernels->above(x + 32 * (ptrdiff_t)b, limit) : 0; // 128, not 127: d is rounded
+}
+
+static int32_t count_outliers(const matmul_job *job, const float *x, const cpu_act *acts, int32_t n, float limit) {
     int32_t found = 0;
     for (int32_t b = 0; b < job->n_blocks; b++) {
-        if (!(acts[(ptrdiff_t)b * n].d * 128 > limit)) continue; // 128, not 127: d is rounded
-        for (int32_t k = 32 * b; k < 32 * b + 32; k++) {
-            if (!(fabsf(x[k]) > limit)) continue;
-            if (found == job->max_outliers) return -1;
-            out[found++] = (cpu_outlier){k, x[k]};
+        found += __builtin_popcount(outliers_of(job, x, b, acts[(ptrdiff_t)b * n].d, limit));
+    }
+    return found;
+}
+
+// Quantises a block again, with zeros for its outliers.
+static void quantize_rest(const matmul_job *job, const float *x, uint32_t outliers, cpu_act *act) {
+    float rest[32];
+    memcpy(rest, x, sizeof rest);
+    for (; outliers; outliers &= outliers - 1) rest[__builtin_ctz(outliers)] = 0;
+    job->kernels->quantize(rest, 1, act, 1);
+}
+
+// Quantises one column of a tile of n and returns what its outliers exceed: a decision about the column alone.
+static float quantize_column(const matmul_job *job, const float *x, cpu_act *acts, int32_t n) {
+    job->kernels->quantize(x, job->n_blocks, acts, n);
+    float limit = outlier_limit(job, acts, n);
+    while (count_outliers(job, x, acts, n, limit) > job->max_outliers) limit *= 2;
+    return limit;
+}
+
+// Takes the outliers of block b out of the tile's n columns and appends them to out, by k and column; returns how many.
+static int32_t take_outliers(const matmul_job *job, const float *const *x, int32_t b, const float *limits, cpu_act *acts,
+                             int32_t n, cpu_outlier *out) {
+    uint32_t bits[CPU_TILE_COLS], any = 0;
+    for (int32_t c = 0; c < n; c++) {
+        bits[c] = outliers_of(job, x[c], b, acts[c].d, limits[c]);
+        if (bits[c]) quantize_rest(job, x[c] + 32 * (ptrdiff_t)b, bits[c], acts + c);
+        any |= bits[c];
+    }
+    int32_t found = 0;
+    for (; any; any &= any - 1) {
+        const int i = __builtin_ctz(any);
+        const int32_t k = 32 * b + i;
+        for (int32_t c = 0; c < n; c++) {
+            if (bits[c] >> i & 1) out[found++] = (cpu_outlier){k, c, x[c][k]};
         }
     }
     return found;
 }
 
-// Quantises one column of a tile of n. What counts as an outlier is a decision about the column alone.
-static void quantize_column(const matmul_job *job, int32_t column, cpu_act *acts, int32_t n) {
-    const float *x = job->a->x.data + (int64_t)column * job->a->x.stride;
-    cpu_outlier *outliers = job->outliers + (size_t)column * (size_t)job->max_outliers;
-    job->kernels->quantize(x, job->n_blocks, acts, n);
-    float limit = outlier_limit(job, acts, n);
-    int32_t found;
-    while ((found = find_outliers(job, x, acts, n, limit, outliers)) < 0) limit *= 2;
-    job->n_outliers[column] = found;
-    for (int32_t i = 0; i < found;) {
-        const int32_t b = outliers[i].k / 32;
-        float rest[32];
-        memcpy(rest, x + 32 * (ptrdiff_t)b, sizeof rest);
-        for (; i < found && outliers[i].k / 32 == b; i++) rest[outliers[i].k % 32] = 0;
-        job->kernels->quantize(rest, 1, acts + (ptrdiff_t)b * n, n);
-    }
-}
-
 static void quantize_tile(const matmul_job *job, int32_t tile) {
     const int32_t first = first_column(job, tile), n = first_column(job, tile + 1) - first;
     cpu_act *acts = job->acts + (size_t)first * (size_t)job->n_blocks;
-    for (int32_t c = 0; c < n; c++) quantize_column(job, first + c, acts + c, n);
+    cpu_outlier *outliers = tile_outliers(job, tile);
+    const float *x[CPU_TILE_COLS];
+    float limits[CPU_TILE_COLS];
+    for (int32_t c = 0; c < n; c++) {
+        x[c] = job->a->x.data + (int64_t)(first + c) * job->a->x.stride;
+        limits[c] = quantize_column(job, x[c], acts + c, n);
+    }
+    int32_t found = 0;
+    for (int32_t b = 0; b < job->n_blocks; b++) {
+        found += take_outliers(job, x, b, limits, acts + (ptrdiff_t)b * n, n, outliers + found);
+    }
+    job->n_outliers[tile] = found;
 }
 
 static void quantize_run(void *ctx, int32_t thread, int32_t n_threads) {
@@ -146,8 +177,8 @@ static void multiply_group(const matmul_job *job, int32_t part, int32_t group) {
             kernels->columns[n_columns](&(cpu_panel_args){
                 .panel = (const uint8_t *)w->data + (size_t)p * w->panel_bytes,
                 .act = job->acts + (size_t)column * (size_t)job->n_blocks,
-                .outliers = job->outliers + (size_t)column * (size_t)job->max_outliers,
-                .n_outliers = job->n_outliers + column,
+                .outliers = tile_outliers(job, t),
+                .n_outliers = job->n_outliers[t],
                 .n_blocks = job->n_blocks,
                 .n_rows = left < CPU_PANEL_ROWS ? left : CPU_PANEL_ROWS,
                 .out = out.data + (int64_t)column * out.stride + row,

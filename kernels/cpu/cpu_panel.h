@@ -60,6 +60,7 @@ typedef struct cpu_act {
 // it is. A handful of them in a column causes half of the rounding error, because they alone set the step of their blocks.
 typedef struct cpu_outlier {
     int32_t k; // index in the column
+    int32_t column;
     float x;
 } cpu_outlier;
 // A column of cols values has at most this many.
@@ -72,8 +73,8 @@ typedef struct cpu_outlier {
 typedef struct cpu_panel_args {
     const void *panel;
     const cpu_act *act;          // [n_blocks, columns]
-    const cpu_outlier *outliers; // column c's start at c * CPU_MAX_OUTLIERS(32 * n_blocks), k ascending
-    const int32_t *n_outliers;   // [columns]
+    const cpu_outlier *outliers; // [n_outliers] of all columns, by k, then by column: what shares a k shares its weights
+    int32_t n_outliers;
     int32_t n_blocks;            // of 32
     int32_t n_rows;
     float *out;
@@ -81,10 +82,6 @@ typedef struct cpu_panel_args {
     const float *bias;  // NULL or [n_rows]
     bool accumulate;
 } cpu_panel_args;
-
-static inline const cpu_outlier *cpu_outliers_of(const cpu_panel_args *a, int column) {
-    return a->outliers + (ptrdiff_t)column * CPU_MAX_OUTLIERS(32 * a->n_blocks);
-}
 
 typedef void (*cpu_panel_kernel)(const cpu_panel_args *a);
 
@@ -96,9 +93,12 @@ typedef struct cpu_panel_kernels {
 typedef void (*cpu_quantize)(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
 // Magnitudes below this count as 0: their reciprocal would overflow.
 #define CPU_ACT_TINY 0x1p-119f
+// Bit i: the magnitude of x[i] is above limit, i < 32. A NaN is never above, nothing is above a NaN.
+typedef uint32_t (*cpu_above)(const float *x, float limit);
 
 typedef struct cpu_matmul_kernels {
     cpu_quantize quantize;
+    cpu_above above;
     const cpu_panel_kernels *types[WTL_DTYPE_ID_END]; // by wtl_dtype
 } cpu_matmul_kernels;
 
@@ -108,6 +108,9 @@ CPU_PANEL_LIST(CPU_PANEL_EXTERN)
 void cpu_quantize_scalar(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
 void cpu_quantize_avx2(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
 void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
+uint32_t cpu_above_scalar(const float *x, float limit);
+uint32_t cpu_above_avx2(const float *x, float limit);
+uint32_t cpu_above_avx512vnni(const float *x, float limit);
 
 // dispatch.c. Never NULL.
 const cpu_matmul_kernels *cpu_matmul_table(cpu_isa isa);

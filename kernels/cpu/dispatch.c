@@ -38,13 +38,13 @@ wtl_status cpu_isa_choose(const char *mask, cpu_isa *out, wtl_error *err) {
 }
 
 #define SCALAR_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_scalar,
-static const cpu_matmul_kernels matmul_scalar = {cpu_quantize_scalar, {CPU_PANEL_LIST(SCALAR_ROW)}};
+static const cpu_matmul_kernels matmul_scalar = {cpu_quantize_scalar, cpu_above_scalar, {CPU_PANEL_LIST(SCALAR_ROW)}};
 
 #if defined(__x86_64__)
 #define AVX2_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avx2,
 #define AVX512VNNI_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avx512vnni,
-static const cpu_matmul_kernels matmul_avx2 = {cpu_quantize_avx2, {CPU_PANEL_LIST(AVX2_ROW)}};
-static const cpu_matmul_kernels matmul_avx512vnni = {cpu_quantize_avx512vnni, {CPU_PANEL_LIST(AVX512VNNI_ROW)}};
+static const cpu_matmul_kernels matmul_avx2 = {cpu_quantize_avx2, cpu_above_avx2, {CPU_PANEL_LIST(AVX2_ROW)}};
+static const cpu_matmul_kernels matmul_avx512vnni = {cpu_quantize_avx512vnni, cpu_above_avx512vnni, {CPU_PANEL_LIST(AVX512VNNI_ROW)}};
 #endif
 
 const cpu_matmul_kernels *cpu_matmul_table(cpu_isa isa) {

@@ -73,6 +73,16 @@ static uint32_t max_lanes(__m256i v) {
     return (uint32_t)_mm_cvtsi128_si32(s);
 }
 
+uint32_t cpu_above_avx2(const float *x, float limit) {
+    const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF)), l = _mm256_set1_ps(limit);
+    uint32_t bits = 0;
+    for (int i = 0; i < 4; i++) {
+        const __m256 above = _mm256_cmp_ps(_mm256_and_ps(_mm256_loadu_ps(x + 8 * i), magnitude), l, _CMP_GT_OQ);
+        bits |= (uint32_t)_mm256_movemask_ps(above) << 8 * i;
+    }
+    return bits;
+}
+
 // Magnitudes compare like integers, NaN and Inf above all numbers.
 void cpu_quantize_avx2(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride) {
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);

@@ -60,6 +60,13 @@ FORM_FLOATS(iq4_nl, scale, load_f16(w->d))
 static const panel_form iq4_nl_form = {sizeof(panel_iq4_nl), 1, 7, false, false, iq4_nl_codes, iq4_nl_code, iq4_nl_scale, NULL};
 PANEL_KERNELS(iq4_nl)
 
+uint32_t cpu_above_avx512vnni(const float *x, float limit) {
+    const __m512 l = _mm512_set1_ps(limit);
+    const __mmask16 low = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x)), l, _CMP_GT_OQ);
+    const __mmask16 high = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x + 16)), l, _CMP_GT_OQ);
+    return (uint32_t)low | (uint32_t)high << 16;
+}
+
 // Magnitudes compare like integers, NaN and Inf above all numbers.
 void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride) {
     const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);

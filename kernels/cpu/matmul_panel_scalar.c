@@ -3,6 +3,7 @@
 // Codes of a block of 32 are spread to one byte each in panel order, then multiplied as the vector kernels do it: exact
 // integer dot products per 32 (or 16) weights, scaled and added in K order.
 // SPDX-License-Identifier: Apache-2.0
+#include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu_panel.h"
@@ -188,19 +189,15 @@ static void multiply_outlier(const plain_form *form, const plain_block *w, const
 
 static void run(const plain_form *form, int32_t n_columns, const cpu_panel_args *a) {
     float acc[CPU_TILE_COLS][16] = {{0}};
-    const cpu_outlier *next[CPU_TILE_COLS]; // outliers join when their block is unpacked
+    const cpu_outlier *next = a->outliers, *const end = next + a->n_outliers; // they join when their block is unpacked
     plain_block block;
-    for (int32_t c = 0; c < n_columns; c++) next[c] = cpu_outliers_of(a, c);
     const uint8_t *w = a->panel;
     for (int32_t b = 0; b < a->n_blocks; b += form->subs, w += form->block_bytes) {
         for (int32_t sub = 0; sub < form->subs; sub++) {
             const ptrdiff_t at = (ptrdiff_t)(b + sub) * n_columns;
             form->spread(w, sub, &block);
             for (int32_t c = 0; c < n_columns; c++) multiply_block(form, &block, a->act + at + c, acc[c]);
-            for (int32_t c = 0; c < n_columns; c++) {
-                const cpu_outlier *end = cpu_outliers_of(a, c) + a->n_outliers[c];
-                for (; next[c] < end && next[c]->k / 32 == b + sub; next[c]++) multiply_outlier(form, &block, next[c], acc[c]);
-            }
+            for (; next < end && next->k / 32 == b + sub; next++) multiply_outlier(form, &block, next, acc[next->column]);
         }
     }
     for (int32_t c = 0; c < n_columns; c++) {
@@ -232,6 +229,12 @@ static const plain_form iq4_xs_form = {sizeof(panel_iq4_xs), 8, 128, false, fals
     const cpu_panel_kernels cpu_matmul_##name##_scalar = {                                                             \
         {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
 CPU_PANEL_LIST(PLAIN_KERNELS)
+
+uint32_t cpu_above_scalar(const float *x, float limit) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 32; i++) bits |= (uint32_t)(fabsf(x[i]) > limit) << i;
+    return bits;
+}
 
 void cpu_quantize_scalar(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride) {
     for (int32_t b = 0; b < n_blocks; b++, x += 32, out += stride) {

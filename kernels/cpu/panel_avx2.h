@@ -92,20 +92,33 @@ CPU_INLINE __m256i code_iq4(const uint8_t *q, int k, int rows) {
     return _mm256_and_si256(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), code), _mm256_set1_epi32(255));
 }
 
-// Sum over the column's outliers of weight times value, for eight rows.
-CPU_INLINE __m256 panel_outliers(const panel_form form, const cpu_panel_args *a, int column, int rows) {
-    const cpu_outlier *o = cpu_outliers_of(a, column);
+// Weight k of eight rows.
+CPU_INLINE __m256 panel_weight(const panel_form form, const void *panel, int32_t k, int rows) {
+    const int32_t b = k / 32, i = k % 32, s = b % form.subs;
+    const uint8_t *w = (const uint8_t *)panel + (size_t)(b / form.subs) * form.block_bytes;
     const __m256i zero = _mm256_set1_epi32(form.merge == 0 ? 128 : form.zero_shift < 0 ? 0 : 1 << form.zero_shift);
-    __m256 f = _mm256_setzero_ps();
-    for (int32_t i = 0; i < a->n_outliers[column]; i++) {
-        const int32_t b = o[i].k / 32, k = o[i].k % 32, s = b % form.subs;
-        const uint8_t *w = (const uint8_t *)a->panel + (size_t)(b / form.subs) * form.block_bytes;
-        const __m256 code = _mm256_cvtepi32_ps(_mm256_sub_epi32(form.code(w, s, k, rows), zero));
-        const __m256 d = form.scale(w, s, k >> 4, rows);
-        const __m256 weight = form.has_min ? _mm256_fmadd_ps(code, d, form.minimum(w, s, k >> 4, rows)) : _mm256_mul_ps(code, d);
-        f = _mm256_fmadd_ps(weight, _mm256_set1_ps(o[i].x), f);
+    const __m256 code = _mm256_cvtepi32_ps(_mm256_sub_epi32(form.code(w, s, i, rows), zero));
+    const __m256 d = form.scale(w, s, i >> 4, rows);
+    return form.has_min ? _mm256_fmadd_ps(code, d, form.minimum(w, s, i >> 4, rows)) : _mm256_mul_ps(code, d);
+}
+
+// sums[column] = sum over the column's outliers of weight times value, for eight rows; bit c of the result: column c has
+// any. Each weight is unpacked once for all columns. Columns outside of first..first + n - 1 are left out.
+CPU_INLINE uint32_t panel_outliers(const panel_form form, const cpu_panel_args *a, int first, int n, int rows, __m256 *sums) {
+    uint32_t used = 0;
+    const uint32_t wanted = ((1u << n) - 1) << first;
+    const cpu_outlier *o = a->outliers, *const end = o + a->n_outliers;
+    while (o < end) {
+        const int32_t k = o->k;
+        const __m256 weight = panel_weight(form, a->panel, k, rows);
+        for (; o < end && o->k == k; o++) {
+            if (!(wanted >> o->column & 1)) continue;
+            const __m256 sum = used >> o->column & 1 ? sums[o->column] : _mm256_setzero_ps();
+            sums[o->column] = _mm256_fmadd_ps(weight, _mm256_set1_ps(o->x), sum);
+            used |= 1u << o->column;
+        }
     }
-    return f;
+    return used;
 }
 
 CPU_INLINE __m256i start(const panel_form form, int32_t neg) {
@@ -186,7 +199,7 @@ CPU_INLINE void panel_store(const cpu_panel_args *a, float *out, int rows, __m25
 #define PANEL_PREFETCH_BYTES 4096
 
 // n_eights groups of eight rows starting at row `rows`, columns first..first + nc - 1 of a tile of `tile` columns.
-CPU_INLINE void panel_pass(const panel_form form, __m256 (*outliers)(const cpu_panel_args *, int, int), const int nc,
+CPU_INLINE void panel_pass(const panel_form form, uint32_t (*outliers)(const cpu_panel_args *, int, int, int, __m256 *), const int nc,
                            const int n_eights, int tile, int first, int rows, const cpu_panel_args *a) {
     __m256 f[2][4];
     CPU_UNROLL_COLUMNS
@@ -206,12 +219,15 @@ CPU_INLINE void panel_pass(const panel_form form, __m256 (*outliers)(const cpu_p
             if (n_eights == 2) panel_sub(form, nc, w, s, rows + 8, x, f[1]);
         }
     }
+    for (int h = 0; h < n_eights && a->n_outliers; h++) {
+        __m256 sums[CPU_TILE_COLS];
+        const uint32_t used = outliers(a, first, nc, rows + 8 * h, sums);
+        CPU_UNROLL_COLUMNS
+        for (int c = 0; c < nc; c++) f[h][c] = used >> (first + c) & 1 ? _mm256_add_ps(f[h][c], sums[first + c]) : f[h][c];
+    }
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         float *out = a->out + (ptrdiff_t)(first + c) * a->out_stride;
-        if (a->n_outliers[first + c]) {
-            for (int h = 0; h < n_eights; h++) f[h][c] = _mm256_add_ps(f[h][c], outliers(a, first + c, rows + 8 * h));
-        }
         panel_store(a, out, rows, f[0][c]);
         if (n_eights == 2) panel_store(a, out, rows + 8, f[1][c]);
     }
@@ -237,8 +253,8 @@ CPU_INLINE void panel_pass(const panel_form form, __m256 (*outliers)(const cpu_p
 #endif
 // Instances for 1..8 columns and their table.
 #define PANEL_KERNELS(name)                                                                                            \
-    static __attribute__((noinline)) __m256 name##_outliers(const cpu_panel_args *a, int column, int rows) {           \
-        return panel_outliers(name##_form, a, column, rows);                                                           \
+    static __attribute__((noinline)) uint32_t name##_outliers(const cpu_panel_args *a, int first, int n, int rows, __m256 *sums) { \
+        return panel_outliers(name##_form, a, first, n, rows, sums);                                                   \
     }                                                                                                                  \
     PANEL_PASS_ATTRIBUTE void name##_pass(int nc, int n_eights, int tile, int first, int rows, const cpu_panel_args *a) { \
         panel_pass(name##_form, name##_outliers, nc, n_eights, tile, first, rows, a);                                  \

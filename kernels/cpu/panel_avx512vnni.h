@@ -85,19 +85,30 @@ CPU_INLINE __m512i code_iq4(const uint8_t *q, int k) {
     return _mm512_permutexvar_epi32(code4(q, k), table);
 }
 
-// Sum over the column's outliers of weight times value.
-CPU_INLINE __m512 panel_outliers(const panel_form form, const cpu_panel_args *a, int column) {
-    const cpu_outlier *o = cpu_outliers_of(a, column);
+// Weight k of each row.
+CPU_INLINE __m512 panel_weight(const panel_form form, const void *panel, int32_t k) {
+    const int32_t b = k / 32, i = k % 32, s = b % form.subs;
+    const uint8_t *w = (const uint8_t *)panel + (size_t)(b / form.subs) * form.block_bytes;
     const __m512i zero = _mm512_set1_epi32(form.zero_shift < 0 ? 0 : 1 << form.zero_shift);
-    __m512 f = _mm512_setzero_ps();
-    for (int32_t i = 0; i < a->n_outliers[column]; i++) {
-        const int32_t b = o[i].k / 32, k = o[i].k % 32, s = b % form.subs;
-        const uint8_t *w = (const uint8_t *)a->panel + (size_t)(b / form.subs) * form.block_bytes;
-        const __m512 code = _mm512_cvtepi32_ps(_mm512_sub_epi32(form.code(w, s, k), zero)), d = form.scale(w, s, k >> 4);
-        const __m512 weight = form.has_min ? _mm512_fmadd_ps(code, d, form.minimum(w, s, k >> 4)) : _mm512_mul_ps(code, d);
-        f = _mm512_fmadd_ps(weight, _mm512_set1_ps(o[i].x), f);
+    const __m512 code = _mm512_cvtepi32_ps(_mm512_sub_epi32(form.code(w, s, i), zero)), d = form.scale(w, s, i >> 4);
+    return form.has_min ? _mm512_fmadd_ps(code, d, form.minimum(w, s, i >> 4)) : _mm512_mul_ps(code, d);
+}
+
+// sums[c] = sum over column c's outliers of weight times value; bit c of the result: column c has any. Each weight is
+// unpacked once for all columns.
+CPU_INLINE uint32_t panel_outliers(const panel_form form, const cpu_panel_args *a, __m512 *sums) {
+    uint32_t used = 0;
+    const cpu_outlier *o = a->outliers, *const end = o + a->n_outliers;
+    while (o < end) {
+        const int32_t k = o->k;
+        const __m512 weight = panel_weight(form, a->panel, k);
+        for (; o < end && o->k == k; o++) {
+            const __m512 sum = used >> o->column & 1 ? sums[o->column] : _mm512_setzero_ps();
+            sums[o->column] = _mm512_fmadd_ps(weight, _mm512_set1_ps(o->x), sum);
+            used |= 1u << o->column;
+        }
     }
-    return f;
+    return used;
 }
 
 // Where the accumulator starts: zero point times -sum of the activations.
@@ -158,7 +169,7 @@ CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 
 // every weight from memory; with several tiles all but the first find them in the second-level cache, and lose nothing.
 #define PANEL_PREFETCH_BYTES 4096
 
-CPU_INLINE void panel_run(const panel_form form, __m512 (*outliers)(const cpu_panel_args *, int), const int nc,
+CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_panel_args *, __m512 *), const int nc,
                           const cpu_panel_args *a) {
     __m512 f[CPU_TILE_COLS];
     CPU_UNROLL_COLUMNS
@@ -182,8 +193,12 @@ CPU_INLINE void panel_run(const panel_form form, __m512 (*outliers)(const cpu_pa
             }
         }
     }
-    CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) f[c] = a->n_outliers[c] ? _mm512_add_ps(f[c], outliers(a, c)) : f[c];
+    if (a->n_outliers) {
+        __m512 sums[CPU_TILE_COLS];
+        const uint32_t used = outliers(a, sums);
+        CPU_UNROLL_COLUMNS
+        for (int c = 0; c < nc; c++) f[c] = used >> c & 1 ? _mm512_add_ps(f[c], sums[c]) : f[c];
+    }
     panel_store(a, nc, f);
 }
 
@@ -197,8 +212,8 @@ CPU_INLINE void panel_run(const panel_form form, __m512 (*outliers)(const cpu_pa
 #define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, nc, a); }
 #endif
 #define PANEL_KERNELS(name)                                                                                            \
-    static __attribute__((noinline)) __m512 name##_outliers(const cpu_panel_args *a, int column) {                     \
-        return panel_outliers(name##_form, a, column);                                                                 \
+    static __attribute__((noinline)) uint32_t name##_outliers(const cpu_panel_args *a, __m512 *sums) {                 \
+        return panel_outliers(name##_form, a, sums);                                                                   \
     }                                                                                                                  \
     PANEL_ANY(name)                                                                                                    \
     PANEL_COLUMN(name, 1) PANEL_COLUMN(name, 2) PANEL_COLUMN(name, 3) PANEL_COLUMN(name, 4)                            \
