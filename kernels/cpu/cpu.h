@@ -33,13 +33,14 @@ wtl_status cpu_isa_choose(const char *mask, cpu_isa *out, wtl_error *err);
 int32_t cpu_default_threads(void);
 
 // ---- pool.c -------------------------------------------------------------------------------------------------------
-// n - 1 workers plus the caller. A worker spins briefly after a job, then sleeps on a futex; it never spins when there are
-// more threads than cores it may run on. pool_run from several threads at once is safe: jobs take turns.
+// n - 1 workers plus the caller. A worker spins briefly after a job, then sleeps on a futex; it never spins when more
+// threads are active than it has cores to run on. pool_run from several threads at once is safe: jobs take turns.
 typedef struct cpu_pool cpu_pool;
 typedef void (*cpu_job)(void *ctx, int32_t thread, int32_t n_threads);
 wtl_status pool_open(int32_t n_threads, cpu_pool **out, wtl_error *err);
 void pool_close(cpu_pool **pool); // joins the workers
 int32_t pool_threads(const cpu_pool *pool);
+int32_t pool_active(const cpu_pool *pool); // of them in the next job, if nobody changes it meanwhile
 // From the next job on n_threads of them work, the others sleep; < 1 or more than there are: all. Any thread. It changes no result.
 void pool_limit(cpu_pool *pool, int32_t n_threads);
 // Runs job(ctx, i, n) once for each share i = 0..n-1 and returns when all are done. Allocates nothing. Shares run on n
@@ -71,6 +72,7 @@ extern const cpu_vec_kernels cpu_vec_avx2, cpu_vec_avx512vnni;
 typedef struct cpu_backend {
     wtl_backend base;
     cpu_isa isa;
+    int32_t most_active; // threads that may work at once
     cpu_pool *pool;
     bool use_blas;   // for F32, F16 and BF16 weights, when OpenBLAS can be loaded
     bool blas_named; // the description says that it was

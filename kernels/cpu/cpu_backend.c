@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/cpu/cores.h"
 #include "kernels/cpu/cpu_panel.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/checked.h"
@@ -87,7 +88,12 @@ static wtl_status stream_sync(wtl_stream *s, wtl_error *err) {
     return WTL_OK;
 }
 
-static void stream_set_threads(wtl_stream *s, int32_t n_threads) { pool_limit(cpu_of(s)->pool, n_threads); }
+// More threads than usable cores would only wait for each other, several times in every op: they are never active.
+static void limit_threads(cpu_backend *be, int32_t n_threads) {
+    pool_limit(be->pool, n_threads < 1 || n_threads > be->most_active ? be->most_active : n_threads);
+}
+
+static void stream_set_threads(wtl_stream *s, int32_t n_threads) { limit_threads(cpu_of(s), n_threads); }
 
 static void stream_copy(wtl_stream *s, void *dst, const void *src, size_t bytes) {
     (void)s;
@@ -153,7 +159,11 @@ wtl_status cpu_backend_open(const wtl_backend_options *options, wtl_backend **ou
     be->vec = vec_table(isa);
     be->matmul = cpu_matmul_table(isa);
     const int32_t n = be->base.n_threads = pool_threads(be->pool);
-    snprintf(be->description, sizeof be->description, "cpu %s, %d thread%s", cpu_isa_name(isa), n, n == 1 ? "" : "s");
+    const int32_t cores = cpu_usable_cores();
+    be->most_active = n < cores ? n : cores;
+    limit_threads(be, n);
+    size_t length = (size_t)snprintf(be->description, sizeof be->description, "cpu %s, %d thread%s", cpu_isa_name(isa), n, n == 1 ? "" : "s");
+    if (n > cores) snprintf(be->description + length, sizeof be->description - length, ", %d at once: as many cores are usable", cores);
     *out = &be->base;
     return WTL_OK;
 }

@@ -252,7 +252,7 @@ void cpu_matmul(wtl_stream *s, const wtl_matmul *a) {
     job.outliers = (cpu_outlier *)(void *)(job.acts + (size_t)a->x.rows * (size_t)job.n_blocks);
     job.n_outliers = (int32_t *)(void *)(job.outliers + (size_t)a->x.rows * (size_t)job.max_outliers);
     quantize_all(be->pool, &job);
-    plan_groups(&job, pool_threads(be->pool));
+    plan_groups(&job, pool_active(be->pool));
     pool_run(be->pool, multiply_run, &job);
 }
 

@@ -4,7 +4,7 @@
 // i or, when the caller is done with its own and the worker has not come yet, by the caller: on a busy machine a worker
 // that waits for a core delays nobody. Whoever waits for one of them spins for a
 // bounded time (a barrier then costs 0.3 us instead of 25) and after that sleeps on the word itself with a futex. With
-// more threads than usable cores nobody spins: that would keep the core from the thread that is waited for. Sleepers
+// more active threads than usable cores nobody spins: that would keep the core from the thread that is waited for. Sleepers
 // register before they sleep and the other side looks after it changed the word (both sequentially consistent), so no
 // wake-up is lost and none is paid for when nobody sleeps.
 //
@@ -39,7 +39,8 @@ struct cpu_pool {
     void *ctx;
     int32_t job_threads;
     int32_t n_threads;
-    bool spins;
+    int32_t cores;       // usable ones, when the pool was opened
+    _Atomic bool spins;  // the active threads are not more than the cores
     _Atomic bool stop;
     _Atomic int32_t wanted;   // threads of the next job
     _Atomic int32_t active;   // of the present one; written by who holds `turn`
@@ -109,7 +110,7 @@ static void *worker_main(void *arg) {
     cpu_pool *pool = self->pool;
     uint32_t seen = 0;
     for (;;) {
-        wait_until_changed(&pool->epoch, seen, &pool->sleepers, pool->spins);
+        wait_until_changed(&pool->epoch, seen, &pool->sleepers, atomic_load_explicit(&pool->spins, memory_order_relaxed));
         seen = atomic_load_explicit(&pool->epoch, memory_order_acquire);
         if (atomic_load(&pool->stop)) return NULL;
         park(self);
@@ -131,6 +132,7 @@ static int32_t update_active(cpu_pool *pool) {
     const int32_t wanted = atomic_load_explicit(&pool->wanted, memory_order_relaxed), before = atomic_load_explicit(&pool->active, memory_order_relaxed);
     if (wanted == before) return wanted;
     atomic_store(&pool->active, wanted);
+    atomic_store_explicit(&pool->spins, wanted <= pool->cores, memory_order_relaxed);
     if (wanted > before) {
         atomic_fetch_add(&pool->parking, 1);
         futex_wake_all(&pool->parking);
@@ -164,12 +166,14 @@ void pool_run(cpu_pool *pool, cpu_job job, void *ctx) {
     }
     uint32_t left;
     while ((left = atomic_load_explicit(&pool->pending, memory_order_acquire)) != 0) {
-        wait_until_changed(&pool->pending, left, &pool->caller_sleeps, pool->spins);
+        wait_until_changed(&pool->pending, left, &pool->caller_sleeps, atomic_load_explicit(&pool->spins, memory_order_relaxed));
     }
     pthread_mutex_unlock(&pool->turn);
 }
 
 int32_t pool_threads(const cpu_pool *pool) { return pool->n_threads; }
+
+int32_t pool_active(const cpu_pool *pool) { return atomic_load_explicit(&pool->wanted, memory_order_relaxed); }
 
 // Stops and joins the first n workers.
 static void stop_workers(cpu_pool *pool, int32_t n) {
@@ -191,7 +195,8 @@ wtl_status pool_open(int32_t n_threads, cpu_pool **out, wtl_error *err) {
     pool->n_threads = n_threads;
     atomic_store(&pool->wanted, n_threads);
     atomic_store(&pool->active, n_threads);
-    pool->spins = n_threads > 1 && n_threads <= cpu_usable_cores();
+    pool->cores = cpu_usable_cores();
+    atomic_init(&pool->spins, n_threads <= pool->cores);
     pthread_mutex_init(&pool->turn, NULL); // cannot fail with default attributes
     for (int32_t i = 0; i < n_threads - 1; i++) {
         pool->workers[i].pool = pool;

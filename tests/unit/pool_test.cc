@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/cpu/cores.h"
+#include "kernels/cpu/cpu.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/clock.h"
 
@@ -167,6 +168,28 @@ TEST(Pool, OutOfMemoryIsAStatus) {
     const wtl_status status = pool_open(4, &pool, &err);
     wtl_alloc_set_hook(nullptr, nullptr);
     EXPECT_EQ(status, WTL_ERR_NO_MEMORY);
+}
+
+TEST(Cores, ABackendUsesNoMoreThreadsAtOnceThanThereAreCores) {
+    const int32_t cores = cpu_usable_cores();
+    wtl_backend_options options = {};
+    options.n_threads = 4 * cores;
+    wtl_error err;
+    wtl_backend *be = nullptr;
+    ASSERT_EQ(cpu_backend_open(&options, &be, &err), WTL_OK) << err.message;
+    const cpu_pool *pool = reinterpret_cast<cpu_backend *>(be)->pool;
+    EXPECT_EQ(pool_threads(pool), 4 * cores);
+    EXPECT_EQ(pool_active(pool), cores);
+    EXPECT_NE(std::string(be->ops->describe(be)).find(", " + std::to_string(cores) + " at once"), std::string::npos) << be->ops->describe(be);
+    const wtl_stream_limits limits = {};
+    wtl_stream *s = nullptr;
+    ASSERT_EQ(be->ops->stream_open(be, &limits, &s, &err), WTL_OK) << err.message;
+    for (int32_t n : {1, 0, 4 * cores, 2 * cores}) {
+        be->ops->set_threads(s, n);
+        EXPECT_EQ(pool_active(pool), n == 1 ? 1 : cores) << n;
+    }
+    be->ops->stream_close(s);
+    be->ops->close(be);
 }
 
 TEST(Cores, DefaultsAreSane) {
