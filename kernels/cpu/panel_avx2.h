@@ -94,8 +94,9 @@ CPU_INLINE __m256i code_iq4(const uint8_t *q, int k, int rows) {
 
 // Weight k of eight rows.
 CPU_INLINE __m256 panel_weight(const panel_form form, const void *panel, int32_t k, int rows) {
-    const int32_t b = k / 32, i = k % 32, s = b % form.subs;
-    const uint8_t *w = (const uint8_t *)panel + (size_t)(b / form.subs) * form.block_bytes;
+    const uint32_t b = (uint32_t)k / 32; // unsigned: shifts instead of divisions
+    const int i = k & 31, s = (int)(b % (uint32_t)form.subs);
+    const uint8_t *w = (const uint8_t *)panel + (size_t)(b / (uint32_t)form.subs) * form.block_bytes;
     const __m256i zero = _mm256_set1_epi32(form.merge == 0 ? 128 : form.zero_shift < 0 ? 0 : 1 << form.zero_shift);
     const __m256 code = _mm256_cvtepi32_ps(_mm256_sub_epi32(form.code(w, s, i, rows), zero));
     const __m256 d = form.scale(w, s, i >> 4, rows);

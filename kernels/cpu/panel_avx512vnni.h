@@ -2,8 +2,9 @@
 //
 // Included by the matmul_*_avx512vnni.c files only. A type is a cpu_panel_form: inline functions that give its codes and
 // scales, and constants that say which terms it has; everything is inlined, so each instance is straight-line code.
-// Order of arithmetic, the same for every number of columns: per 32 (or 16) weights an exact integer dot product,
-// converted, times (weight scale * activation scale), added to the f32 accumulator by FMA; then the minimum's term. The
+// Order of arithmetic, the same for every number of columns: per 32 weights an exact integer dot product, converted, times
+// (weight scale * activation scale), added to the f32 accumulator by FMA; then the minimum's term. With scales per 16
+// weights both halves' terms are summed before they are multiplied by the activations' scale. The
 // products of the column's outliers come last, when the panel's weights are in the cache.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_KERNELS_CPU_PANEL_AVX512VNNI_H
@@ -87,8 +88,9 @@ CPU_INLINE __m512i code_iq4(const uint8_t *q, int k) {
 
 // Weight k of each row.
 CPU_INLINE __m512 panel_weight(const panel_form form, const void *panel, int32_t k) {
-    const int32_t b = k / 32, i = k % 32, s = b % form.subs;
-    const uint8_t *w = (const uint8_t *)panel + (size_t)(b / form.subs) * form.block_bytes;
+    const uint32_t b = (uint32_t)k / 32; // unsigned: shifts instead of divisions
+    const int i = k & 31, s = (int)(b % (uint32_t)form.subs);
+    const uint8_t *w = (const uint8_t *)panel + (size_t)(b / (uint32_t)form.subs) * form.block_bytes;
     const __m512i zero = _mm512_set1_epi32(form.zero_shift < 0 ? 0 : 1 << form.zero_shift);
     const __m512 code = _mm512_cvtepi32_ps(_mm512_sub_epi32(form.code(w, s, i), zero)), d = form.scale(w, s, i >> 4);
     return form.has_min ? _mm512_fmadd_ps(code, d, form.minimum(w, s, i >> 4)) : _mm512_mul_ps(code, d);
@@ -111,26 +113,45 @@ CPU_INLINE uint32_t panel_outliers(const panel_form form, const cpu_panel_args *
     return used;
 }
 
-// Where the accumulator starts: zero point times -sum of the activations.
-CPU_INLINE __m512i start(const panel_form form, int32_t neg) {
-    if (form.zero_shift < 0) return _mm512_setzero_si512();
-    return _mm512_slli_epi32(_mm512_set1_epi32(neg), (unsigned)form.zero_shift);
-}
+// From memory, never by way of a scalar register: the multipliers share their ports with such moves.
+CPU_INLINE __m512i broadcast(const int32_t *p) { return _mm512_broadcastd_epi32(_mm_loadu_si32(p)); }
 
-// f += dot * (scale * d) and the minimum's term, for the half (or all) of the block that dot is the sum of.
-CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const int half, const cpu_act *x,
-                            const __m512i *dot, __m512 *f) {
-    const __m512 d = form.scale(w, s, half);
+// Where the accumulator starts: zero point times -sum of the activations.
+CPU_INLINE __m512i start(const panel_form form, __m512i neg) {
+    if (form.zero_shift < 0) return _mm512_setzero_si512();
+    return _mm512_slli_epi32(neg, (unsigned)form.zero_shift);
+}
+CPU_INLINE __m512i neg_high(const cpu_act *x) { return _mm512_sub_epi32(broadcast(&x->neg), broadcast(&x->neg_low)); }
+
+// f += dot * (scale * d) and the minimum's term.
+CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, const __m512i *dot,
+                            __m512 *f) {
+    const __m512 d = form.scale(w, s, 0);
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         f[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[c]), _mm512_mul_ps(d, _mm512_set1_ps(x[c].d)), f[c]);
     }
     if (!form.has_min) return;
-    const __m512 m = form.minimum(w, s, half);
+    const __m512 m = form.minimum(w, s, 0);
+    CPU_UNROLL_COLUMNS
+    for (int c = 0; c < nc; c++) f[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(x[c].s), f[c]);
+}
+
+// f += d * (low * its scale + high * its scale + the minima's terms): d comes last, it would cost a product for each half.
+CPU_INLINE void panel_scale_halves(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, const __m512i *low,
+                                   const __m512i *high, __m512 *f) {
+    const __m512 d0 = form.scale(w, s, 0), d1 = form.scale(w, s, 1);
+    __m512 m0 = d0, m1 = d1;
+    if (form.has_min) m0 = form.minimum(w, s, 0), m1 = form.minimum(w, s, 1);
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
-        const int32_t neg = half ? x[c].neg - x[c].neg_low : x[c].neg_low;
-        f[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(form.split ? x[c].d * (float)-neg : x[c].s), f[c]);
+        __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(low[c]), d0);
+        t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high[c]), d1, t);
+        if (form.has_min) {
+            t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(broadcast(&x[c].neg_low)), m0, t);
+            t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(neg_high(x + c)), m1, t);
+        }
+        f[c] = _mm512_fmadd_ps(t, _mm512_set1_ps(x[c].d), f[c]);
     }
 }
 
@@ -138,8 +159,8 @@ CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w,
     __m512i low[CPU_TILE_COLS], high[CPU_TILE_COLS]; // high: groups 4..7 of split types
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
-        low[c] = start(form, form.split ? x[c].neg_low : x[c].neg);
-        if (form.split) high[c] = start(form, x[c].neg - x[c].neg_low);
+        low[c] = start(form, broadcast(form.split ? &x[c].neg_low : &x[c].neg));
+        if (form.split) high[c] = start(form, neg_high(x + c));
     }
     CPU_UNROLL
     for (int g = 0; g < 8; g++) {
@@ -148,8 +169,8 @@ CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w,
         CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) dot[c] = _mm512_dpbusd_epi32(dot[c], q, _mm512_set1_epi32(x[c].q4[g]));
     }
-    panel_scale(form, nc, w, s, 0, x, low, f);
-    if (form.split) panel_scale(form, nc, w, s, 1, x, high, f);
+    if (form.split) panel_scale_halves(form, nc, w, s, x, low, high, f);
+    else panel_scale(form, nc, w, s, x, low, f);
 }
 
 CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 *f) {
