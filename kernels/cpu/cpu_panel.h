@@ -50,7 +50,7 @@ typedef struct panel_iq4_xs { sub_iq4_xs sub[8]; uint16_t d[16]; } panel_iq4_xs;
 // 32 activations of one column: x[k] is about d * q[k]. With a NaN or Inf among them d is NaN and q is 0.
 typedef struct cpu_act {
     union { int8_t q[32]; int32_t q4[8]; };
-    float d;
+    float d;         // d, s, neg and neg_low are stored together
     float s;         // d * sum of q: multiplies the weights' minimum
     int32_t neg;     // -sum of q: times the weights' zero point is where the integer accumulator starts
     int32_t neg_low; // -sum of q[0..15]

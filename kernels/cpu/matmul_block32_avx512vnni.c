@@ -1,5 +1,7 @@
 // Panel kernels of the types with blocks of 32 weights, AVX-512 VNNI: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL.
 // SPDX-License-Identifier: Apache-2.0
+#include <string.h>
+
 #include "kernels/cpu/panel_avx512vnni.h"
 
 // Accessors of the form's signature for a panel type with fields q, h, d, m; unused ones are not instantiated.
@@ -67,26 +69,62 @@ uint32_t cpu_above_avx512vnni(const float *x, float limit) {
     return (uint32_t)low | (uint32_t)high << 16;
 }
 
-// Magnitudes compare like integers, NaN and Inf above all numbers.
-void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride) {
+// Largest lane of each of a, b, c, d, of lanes that compare as unsigned integers.
+CPU_INLINE __m128i max_of_each(__m512i a, __m512i b, __m512i c, __m512i d) {
+    const __m512i ab = _mm512_max_epu32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); // a b a b in each quarter
+    const __m512i cd = _mm512_max_epu32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    const __m512i all = _mm512_max_epu32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd)); // a b c d
+    const __m256i half = _mm256_max_epu32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    return _mm_max_epu32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+// Four blocks. Magnitudes compare like integers, NaN and Inf above all numbers.
+static void quantize_four(const float *x, cpu_act *out, int32_t stride) {
     const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
-    for (int32_t b = 0; b < n_blocks; b++, x += 32, out += stride) {
-        const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
-        const __m512i a0 = _mm512_and_si512(_mm512_castps_si512(x0), magnitude);
-        const __m512i a1 = _mm512_and_si512(_mm512_castps_si512(x1), magnitude);
-        const uint32_t top = (uint32_t)_mm512_reduce_max_epi32(_mm512_max_epi32(a0, a1));
-        const float largest = wtl_f32_from_bits(top);
-        const bool finite = top < 0x7F800000u, used = finite && largest >= CPU_ACT_TINY;
-        const __m512 inverse = _mm512_set1_ps(used ? 127.0f / largest : 0.0f);
-        const __mmask16 keep = used ? 0xFFFF : 0; // 0 * Inf is no integer
-        const __m512i q0 = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x0, inverse));
-        const __m512i q1 = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x1, inverse));
-        _mm_storeu_si128((__m128i *)(void *)out->q, _mm512_cvtepi32_epi8(q0));
-        _mm_storeu_si128((__m128i *)(void *)(out->q + 16), _mm512_cvtepi32_epi8(q1));
-        const int32_t low = _mm512_reduce_add_epi32(q0), sum = low + _mm512_reduce_add_epi32(q1);
-        out->d = used ? largest / 127.0f : finite ? 0.0f : wtl_f32_from_bits(0x7FC00000u);
-        out->s = out->d * (float)sum;
-        out->neg = -sum;
-        out->neg_low = -low;
+    __m512 v[4][2];
+    __m512i m[4];
+    CPU_UNROLL
+    for (int i = 0; i < 4; i++) {
+        v[i][0] = _mm512_loadu_ps(x + 32 * i), v[i][1] = _mm512_loadu_ps(x + 32 * i + 16);
+        m[i] = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(v[i][0]), magnitude), _mm512_and_si512(_mm512_castps_si512(v[i][1]), magnitude));
     }
+    const __m128i top = max_of_each(m[0], m[1], m[2], m[3]);
+    const __m128 largest = _mm_castsi128_ps(top);
+    const __mmask8 finite = _mm_cmplt_epu32_mask(top, _mm_set1_epi32(0x7F800000));
+    const __mmask8 used = finite & _mm_cmp_ps_mask(largest, _mm_set1_ps(CPU_ACT_TINY), _CMP_GE_OQ);
+    const __m128 inverse = _mm_maskz_div_ps(used, _mm_set1_ps(127), largest);
+    __m128 d = _mm_maskz_div_ps(used, largest, _mm_set1_ps(127));
+    d = _mm_mask_blend_ps(finite, _mm_castsi128_ps(_mm_set1_epi32(0x7FC00000)), d);
+    __m256i sums[4]; // of four codes each
+    CPU_UNROLL
+    for (int i = 0; i < 4; i++) {
+        const __m512 by = _mm512_broadcastss_ps(_mm_permutevar_ps(inverse, _mm_set1_epi32(i)));
+        const __mmask16 keep = used >> i & 1 ? 0xFFFF : 0; // 0 * Inf is no integer
+        const __m128i low = _mm512_cvtepi32_epi8(_mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(v[i][0], by)));
+        const __m128i high = _mm512_cvtepi32_epi8(_mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(v[i][1], by)));
+        const __m256i q = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+        _mm256_storeu_si256((__m256i *)(void *)out[(ptrdiff_t)i * stride].q, q);
+        sums[i] = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), q);
+    }
+    const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+    const __m128i low = _mm256_castsi256_si128(pairs), sum = _mm_add_epi32(low, _mm256_extracti128_si256(pairs, 1)); // of block i in lane i
+    const __m128i zero = _mm_setzero_si128();
+    __m128 row0 = d, row1 = _mm_mul_ps(d, _mm_cvtepi32_ps(sum));
+    __m128 row2 = _mm_castsi128_ps(_mm_sub_epi32(zero, sum)), row3 = _mm_castsi128_ps(_mm_sub_epi32(zero, low));
+    _MM_TRANSPOSE4_PS(row0, row1, row2, row3); // d, s, neg, neg_low of one block each
+    _mm_storeu_ps(&out[0].d, row0);
+    _mm_storeu_ps(&out[(ptrdiff_t)stride].d, row1);
+    _mm_storeu_ps(&out[2 * (ptrdiff_t)stride].d, row2);
+    _mm_storeu_ps(&out[3 * (ptrdiff_t)stride].d, row3);
+}
+
+void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride) {
+    int32_t b = 0;
+    for (; b + 4 <= n_blocks; b += 4) quantize_four(x + 32 * (ptrdiff_t)b, out + (ptrdiff_t)b * stride, stride);
+    if (b == n_blocks) return;
+    float rest[4 * 32] = {0};
+    cpu_act acts[4];
+    memcpy(rest, x + 32 * (ptrdiff_t)b, (size_t)(n_blocks - b) * 32 * sizeof *x);
+    quantize_four(rest, acts, 1);
+    for (int32_t i = b; i < n_blocks; i++) out[(ptrdiff_t)i * stride] = acts[i - b];
 }
