@@ -18,6 +18,7 @@ enum {
     DEFAULT_CTX = 8192,
     DEFAULT_BATCH = 512,
     DEFAULT_QUEUE = 256,
+    DEFAULT_DRAFT = 7,
     PARALLEL_MAX = 1 << 10,
     QUEUE_MAX = 1 << 20,
     FIRST_REPLY_TOK = 128, // mean length of replies before one has ended
@@ -32,10 +33,13 @@ static wtl_status fill_options(wtl_batch_options *o, wtl_error *err) {
     if (!o->n_ctx) o->n_ctx = n_ctx_train < DEFAULT_CTX ? n_ctx_train : DEFAULT_CTX;
     if (!o->n_batch) o->n_batch = DEFAULT_BATCH;
     if (!o->n_queue) o->n_queue = DEFAULT_QUEUE;
+    if (!o->n_draft) o->n_draft = DEFAULT_DRAFT;
     if (!o->max_itl_ns) o->max_itl_ns = DEFAULT_ITL_NS;
     if (o->n_parallel < 1 || o->n_parallel > PARALLEL_MAX || o->n_ctx < 1 || o->n_batch < 1 || o->n_queue < 1 || o->n_queue > QUEUE_MAX)
         return wtl_fail(err, WTL_ERR_INVALID, "batch options out of range: n_parallel %d (1 to %d), n_ctx %d, n_batch %d (from 1), n_queue %d (1 to %d)",
                         o->n_parallel, PARALLEL_MAX, o->n_ctx, o->n_batch, o->n_queue, QUEUE_MAX);
+    if (o->n_draft < -1 || o->n_draft > BATCH_DRAFT_MAX)
+        return wtl_fail(err, WTL_ERR_INVALID, "batch option out of range: n_draft %d (-1 to %d)", o->n_draft, BATCH_DRAFT_MAX);
     if (o->n_ctx > n_ctx_train)
         return wtl_fail(err, WTL_ERR_LIMIT, "a context of %d tokens was asked for, but the model was trained for %d", o->n_ctx, n_ctx_train);
     if (o->n_batch < o->n_parallel) o->n_batch = o->n_parallel; // every decode has its row
@@ -126,6 +130,7 @@ wtl_status wtl_batch_open(const wtl_batch_options *options, wtl_batch **out, wtl
     wtl_batch *b = wtl_calloc(1, sizeof *b);
     if (!b) return wtl_fail(err, WTL_ERR_NO_MEMORY, "out of memory for a batch");
     b->options = *options;
+    batch_draft_open(&b->trust);
     set_up_lock(b);
     wtl_session_options session;
     wtl_status status = fill_options(&b->options, err);

@@ -34,6 +34,7 @@ typedef struct wtl_batch_options {
     wtl_kv_type kv_type;
     bool no_prefix_cache;
     int32_t n_queue;          // requests that wait at most; 0: 256
+    int32_t n_draft;          // tokens guessed from a text's repetitions and tried in the same step, at most 15; 0: 7, -1: none. Replies are the same
     uint64_t max_itl_ns;      // target for the time between two tokens of a running reply while prompts are read; 0: 100 ms. Replies that need
                               // it all for themselves get a third more: prompts keep a quarter of a step, and at least 16 rows
 } wtl_batch_options;
@@ -83,6 +84,7 @@ typedef bool (*wtl_batch_on_token)(void *user, const wtl_batch_token *token);
 typedef struct wtl_batch_facts {
     int32_t n_prompt_tok, n_cached_tok, n_prefilled_tok; // cached + prefilled = prompt, when prefill is done
     int32_t n_decoded_tok;                               // tokens chosen, over all choices
+    int32_t n_drafted_tok, n_accepted_tok;               // guesses tried, and those of them that were chosen
     uint64_t arrived_ns, started_ns, first_token_ns, last_token_ns;
     uint64_t energy;                                     // id for runtime/energy.h; 0: none. Ended by the batch, forgotten by the owner
 } wtl_batch_facts;
@@ -136,6 +138,7 @@ typedef struct wtl_batch_slot { // one running request's choice
 typedef struct wtl_batch_state {
     int32_t n_running, n_waiting, n_parallel;
     uint64_t n_steps, n_prompt_tok, n_cached_tok, n_decoded_tok; // since opening; n_prompt_tok: prefilled, without cached ones
+    uint64_t n_drafted_tok, n_accepted_tok; // as in the facts
     uint64_t cpu_prefill_ns, cpu_decode_ns; // CPU time of the process during steps, by share of rows
     uint64_t busy_ns;        // time inside steps
     double itl_ns, prefill_tok_per_s, decode_tok_per_s; // recent: smoothed; 0: none yet

@@ -5,6 +5,7 @@
 //   batch_turn.c   whose prompt goes on next; what is set aside in the KV memory
 //   batch_step.c   which rows a step carries, running it, accounting for it
 //   batch_reply.c  tokens from logits, events, ends
+//   batch_draft.c  guesses at the next tokens, to be checked by the step that chooses them
 //   batch_pace.c   how long a step takes
 //
 // One mutex guards the queue, the table of running requests and every figure that another thread may ask for. Only the stepping thread
@@ -20,10 +21,16 @@
 #include "runtime/batch_pace.h"
 #include "runtime/work.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum {
     BATCH_TOP_MAX = 20,
     BATCH_PROMPT_LOGITS = 32, // rows of prompts with logits in a step, beyond one of each request
     BATCH_TURN_TOK = 64, // rows of prompt that a turn gives at most
+    BATCH_DRAFT_MAX = 15,   // guesses behind one token: rewinding them must stay inside what window layers keep
+    BATCH_DRAFT_MATCH = 4,  // tokens that an ending is compared by
 };
 
 typedef struct batch_request batch_request;
@@ -48,13 +55,23 @@ typedef struct batch_user {
     char key[];
 } batch_user;
 
+// How often a guess was right of late, by the tokens that its ending had in common with the text.
+typedef struct batch_draft_trust {
+    double hit[BATCH_DRAFT_MATCH + 1];
+} batch_draft_trust;
+
 typedef struct batch_choice {
     batch_request *request;
     wtl_sampler *sampler;
     int32_t index;
     int32_t seq;       // -1: not open (yet, or any more)
     int32_t n_decoded; // tokens chosen
+    int32_t n_held;    // tokens of seq that are prompt and reply, once the prompt is whole; what lies behind are guesses to forget
     int32_t token;     // the last one chosen: fed by the next step
+    int32_t *reply;    // [n_reply] tokens chosen; fewer than n_decoded when memory was short
+    int32_t n_reply, reply_cap;
+    int32_t n_match;   // of the guesses in the step
+    batch_draft_trust trust;
     bool ended;
 } batch_choice;
 
@@ -82,8 +99,9 @@ struct batch_request {
 typedef struct batch_part {
     batch_request *request;
     batch_choice *choice; // NULL: a chunk of the prompt
-    int32_t n_rows;
+    int32_t n_rows;       // of a choice: its last token, and the guesses behind it
     int32_t logits;       // index of its logits; -1: none
+    int32_t entry;        // of its first row
 } batch_part;
 
 // Speeds of late: sums that fade.
@@ -117,7 +135,9 @@ struct wtl_batch {
     batch_pace pace;
     wtl_entry *entries;   // [n_batch]
     batch_part *parts;    // [n_parallel]
-    int32_t n_parts, n_entries, n_prompt_logits; // n_prompt_logits: of BATCH_PROMPT_LOGITS, granted
+    int32_t n_parts, n_entries;
+    int32_t n_more_logits; // beyond one of each request: of prompts and of guesses; BATCH_PROMPT_LOGITS at most
+    batch_draft_trust trust; // of all replies: what a new one begins with
     uint64_t *energy_ids; // [n_parallel]
     batch_request **ended; // [n_queue + n_parallel] cancelled ones on their way out
     uint64_t last_step_end_ns; // 0: nothing ran just before
@@ -149,11 +169,25 @@ void batch_charge(const batch_turn *turn, int32_t n_rows);
 // Looks for the cached part of requests that wait: of each new one, and of a few others again.
 void batch_look_for_prefixes(wtl_batch *batch);
 
+// ---- batch_draft.c: the stepping thread ---------------------------------------------------------------------------------------
+void batch_draft_open(batch_draft_trust *trust);
+// Writes up to `most` guesses at the tokens behind the choice's last one and returns how many are worth their rows in a step that carries
+// load, which has the choice's own row already.
+int32_t batch_draft(const wtl_batch *batch, batch_choice *choice, const batch_load *load, int32_t most, int32_t *tokens);
+// Of n_tried guesses the first n_right were chosen.
+void batch_draft_learn(batch_draft_trust *trust, int32_t n_match, int32_t n_tried, int32_t n_right);
+void batch_reply_add(batch_choice *choice, int32_t token);
+
+// batch_step.c: positions that attention reads for n_new rows behind n_past, over all layers.
+uint64_t batch_positions(const wtl_batch *batch, int32_t n_past, int32_t n_new);
+
 // ---- batch_reply.c: the stepping thread, without the mutex -----------------------------------------------------------------
 // Ends what is left of a request with an event for each choice. It is out of sight then, and is to be retired.
 void batch_end_request(wtl_batch *batch, batch_request *request, wtl_finish finish, const wtl_error *error);
 // Chooses the next token of a choice and tells its owner.
 void batch_choose(wtl_batch *batch, batch_choice *choice, const float *logits, uint64_t now_ns);
+// Takes what a step guessed wrong out of the choice's sequence; the choice fails when that cannot be done.
+void batch_forget_guesses(wtl_batch *batch, batch_choice *choice);
 // Tells the owner about the prompt's token at `position`, from the logits in front of it.
 void batch_tell_prompt(wtl_batch *batch, const batch_request *request, int32_t position, const float *logits);
 // Takes a request that has ended out of the tables and frees it.
@@ -163,4 +197,7 @@ void batch_request_free(batch_request *request); // accepts NULL
 static inline void batch_lock(wtl_batch *b) { pthread_mutex_lock(&b->mutex); }
 static inline void batch_unlock(wtl_batch *b) { pthread_mutex_unlock(&b->mutex); }
 
+#ifdef __cplusplus
+}
+#endif
 #endif

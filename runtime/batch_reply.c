@@ -17,7 +17,10 @@ static void end_energy(wtl_batch *b, batch_request *r) {
 
 void batch_request_free(batch_request *r) {
     if (!r) return;
-    for (int32_t i = 0; i < r->n_choices; i++) wtl_sampler_close(&r->choices[i].sampler);
+    for (int32_t i = 0; i < r->n_choices; i++) {
+        wtl_sampler_close(&r->choices[i].sampler);
+        wtl_free(r->choices[i].reply);
+    }
     wtl_free(r->tokens);
     wtl_free(r->bias);
     wtl_free(r);
@@ -32,12 +35,23 @@ void batch_retire(wtl_batch *b, batch_request *r) {
     batch_request_free(r);
 }
 
+// Takes what was guessed wrong out of the choice's sequence.
+static wtl_status forget_guesses(wtl_batch *b, const batch_choice *c, wtl_error *err) {
+    const int32_t n_wrong = wtl_seq_length(b->session, c->seq) - c->n_held;
+    if (!c->n_held || n_wrong < 1) return WTL_OK;
+    if (c->request->facts.energy) wtl_energy_rejected(b->options.energy, c->request->facts.energy, n_wrong);
+    return wtl_seq_forget(b->session, c->seq, c->n_held, err);
+}
+
 // What the choice held becomes findable, its place is free.
 static void end_choice(wtl_batch *b, batch_choice *c) {
     enum { MEAN_OF = 16 }; // replies that the mean length remembers
     batch_request *r = c->request;
     if (c->ended) return;
-    if (c->seq >= 0) wtl_seq_close(b->session, c->seq);
+    if (c->seq >= 0) {
+        (void)forget_guesses(b, c, NULL); // it closes in any case
+        wtl_seq_close(b->session, c->seq);
+    }
     wtl_sampler_close(&c->sampler);
     batch_lock(b);
     c->seq = -1;
@@ -119,6 +133,7 @@ static void fail_choice(wtl_batch *b, batch_choice *c, const wtl_error *error) {
 static void count_token(wtl_batch *b, batch_choice *c, int32_t token, uint64_t now_ns) {
     batch_request *r = c->request;
     batch_lock(b);
+    batch_reply_add(c, token);
     c->token = token;
     c->n_decoded++;
     r->facts.n_decoded_tok++;
@@ -133,6 +148,11 @@ static void put_logprobs(wtl_batch *b, const batch_request *r, const float *logi
     event->n_top = r->ask.n_top_logprobs < b->n_vocab ? r->ask.n_top_logprobs : b->n_vocab;
     event->logprob = log_probabilities(logits, b->n_vocab, event->token, b->top, event->n_top);
     event->top = b->top;
+}
+
+void batch_forget_guesses(wtl_batch *b, batch_choice *c) {
+    wtl_error err = {0};
+    if (forget_guesses(b, c, &err)) fail_choice(b, c, &err);
 }
 
 void batch_tell_prompt(wtl_batch *b, const batch_request *r, int32_t position, const float *logits) {

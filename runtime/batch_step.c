@@ -41,11 +41,32 @@ static bool end_cancelled(wtl_batch *b) {
 }
 
 // ---- Putting the step together ---------------------------------------------------------------------------------------------
-static uint64_t positions_of(const wtl_batch *b, int32_t n_past, int32_t n_new) {
+uint64_t batch_positions(const wtl_batch *b, int32_t n_past, int32_t n_new) {
     if (n_new < 1) return 0;
     wtl_seq_work q = {.n_past_tok = n_past, .n_new_tok = n_new};
     work_count_seq(&b->work, &q);
     return q.kv_positions;
+}
+
+static int32_t spare_logits(const wtl_batch *b) {
+    return min_int(BATCH_PROMPT_LOGITS, b->options.n_batch - b->options.n_parallel) - b->n_more_logits;
+}
+
+// Rows of the choices that decode: the token that each chose last, and guesses at those behind it.
+static void add_choices(wtl_batch *b, batch_load *load) {
+    int32_t drafts[BATCH_DRAFT_MAX];
+    for (int32_t i = 0; i < b->n_parts; i++) {
+        batch_part *p = &b->parts[i];
+        const batch_choice *c = p->choice;
+        const int32_t n = batch_draft(b, p->choice, load, min_int(spare_logits(b), BATCH_DRAFT_MAX), drafts);
+        p->entry = p->logits = b->n_entries;
+        p->n_rows = 1 + n;
+        b->entries[b->n_entries++] = (wtl_entry){c->token, c->seq, true};
+        for (int32_t j = 0; j < n; j++) b->entries[b->n_entries++] = (wtl_entry){drafts[j], c->seq, true};
+        b->n_more_logits += n;
+        load->n_decode += n;
+        load->kv_positions += batch_positions(b, p->request->n_prompt + c->n_decoded, n);
+    }
 }
 
 static void add_decodes(wtl_batch *b, batch_load *load) {
@@ -55,11 +76,12 @@ static void add_decodes(wtl_batch *b, batch_load *load) {
         for (int32_t c = 0; c < r->n_choices && r->n_done == r->n_prompt; c++) {
             batch_choice *choice = &r->choices[c];
             if (choice->ended) continue;
-            b->entries[b->n_entries++] = (wtl_entry){choice->token, choice->seq, true};
-            b->parts[b->n_parts++] = (batch_part){r, choice, 1, load->n_decode++};
-            load->kv_positions += positions_of(b, r->n_prompt + choice->n_decoded - 1, 1);
+            b->parts[b->n_parts++] = (batch_part){r, choice, 1, -1, -1};
+            load->n_decode++;
+            load->kv_positions += batch_positions(b, r->n_prompt + choice->n_decoded - 1, 1);
         }
     }
+    add_choices(b, load);
 }
 
 static wtl_status open_samplers(wtl_batch *b, batch_request *r, wtl_error *err) {
@@ -114,7 +136,7 @@ static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const ba
         const int32_t rows = high - (high - low) / 2;
         batch_load with = *load;
         with.n_prompt += rows;
-        with.kv_positions += positions_of(b, r->n_done + r->n_granted, rows);
+        with.kv_positions += batch_positions(b, r->n_done + r->n_granted, rows);
         if (batch_pace_ns(&b->pace, &with) <= limit_ns) low = rows;
         else high = rows - 1;
     }
@@ -124,9 +146,9 @@ static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const ba
 // Rows of a prompt whose tokens' logprobs are wanted: as many as there is room for their logits.
 static int32_t rows_with_logits(wtl_batch *b, const batch_request *r, int32_t rows) {
     if (!r->ask.on_prompt || rows < 1) return rows;
-    const int32_t own = r->n_granted == 0, spare = min_int(BATCH_PROMPT_LOGITS, b->options.n_batch - b->options.n_parallel) - b->n_prompt_logits;
-    rows = min_int(rows, own + spare);
-    b->n_prompt_logits += max_int(rows - own, 0);
+    const int32_t own = r->n_granted == 0;
+    rows = min_int(rows, own + spare_logits(b));
+    b->n_more_logits += max_int(rows - own, 0);
     return rows;
 }
 
@@ -151,7 +173,7 @@ static void grant_prompts(wtl_batch *b, batch_load *load) {
         const int32_t want = min_int(min_int(r->n_prompt - r->n_done - r->n_granted, BATCH_TURN_TOK), room - load->n_prompt);
         const int32_t rows = rows_with_logits(b, r, min_int(want, max_int(rows_in_time(b, r, load, limit_ns, want), least - load->n_prompt)));
         if (rows < 1) return;
-        load->kv_positions += positions_of(b, r->n_done + r->n_granted, rows);
+        load->kv_positions += batch_positions(b, r->n_done + r->n_granted, rows);
         load->n_prompt += rows;
         r->n_granted += rows;
         batch_lock(b);
@@ -162,14 +184,15 @@ static void grant_prompts(wtl_batch *b, batch_load *load) {
 }
 
 static void add_prompts(wtl_batch *b) {
-    int32_t n_logits = b->n_parts; // every part so far decodes
+    int32_t n_logits = b->n_entries; // every row so far decodes
     for (int32_t i = 0; i < b->n_running; i++) {
         batch_request *r = b->running[i];
         if (!r->n_granted) continue;
         const bool whole = r->n_done + r->n_granted == r->n_prompt, all = r->ask.on_prompt;
+        const int32_t entry = b->n_entries;
         for (int32_t t = 0; t < r->n_granted; t++)
             b->entries[b->n_entries++] = (wtl_entry){r->tokens[r->n_done + t], r->choices[0].seq, all || (whole && t + 1 == r->n_granted)};
-        b->parts[b->n_parts++] = (batch_part){r, NULL, r->n_granted, all || whole ? n_logits : -1};
+        b->parts[b->n_parts++] = (batch_part){r, NULL, r->n_granted, all || whole ? n_logits : -1, entry};
         n_logits += all ? r->n_granted : whole;
     }
 }
@@ -201,7 +224,8 @@ static void commit(wtl_batch *b, const batch_load *load, uint64_t cpu_ns) {
     for (int32_t i = 0; i < b->n_parts; i++) {
         const batch_part *p = &b->parts[i];
         if (p->choice) {
-            p->request->owner->served_tok += 1;
+            p->request->owner->served_tok += p->n_rows;
+            p->choice->n_held++;
             continue;
         }
         p->request->n_done += p->n_rows;
@@ -215,7 +239,7 @@ static void commit(wtl_batch *b, const batch_load *load, uint64_t cpu_ns) {
     batch_unlock(b);
 }
 
-static void count_speed(wtl_batch *b, const batch_load *load, uint64_t start_ns) {
+static void count_speed(wtl_batch *b, const batch_load *load, uint64_t n_chosen, uint64_t start_ns) {
     const uint64_t end_ns = wtl_clock_ns();
     const double took_ns = (double)(end_ns - start_ns), prompt_share = (double)load->n_prompt / (load->n_prompt + load->n_decode);
     batch_pace_learn(&b->pace, load, end_ns - start_ns);
@@ -223,7 +247,7 @@ static void count_speed(wtl_batch *b, const batch_load *load, uint64_t start_ns)
     b->totals.busy_ns += end_ns - start_ns;
     if (load->n_prompt) fade_in(&b->prompt_speed, load->n_prompt, took_ns * prompt_share);
     if (load->n_decode) {
-        fade_in(&b->reply_speed, load->n_decode, took_ns);
+        fade_in(&b->reply_speed, (double)n_chosen, took_ns);
         fade_in(&b->itl, 1, (double)(end_ns - (b->last_step_end_ns ? b->last_step_end_ns : start_ns)));
     }
     batch_unlock(b);
@@ -247,7 +271,11 @@ static void fork_choices(wtl_batch *b, batch_request *r, const float *logits, ui
         batch_end_request(b, r, WTL_FINISH_ERROR, &err);
         return;
     }
-    for (int32_t i = 0; i < r->n_choices; i++) batch_choose(b, &r->choices[i], logits, now_ns);
+    for (int32_t i = 0; i < r->n_choices; i++) {
+        r->choices[i].n_held = r->n_prompt;
+        r->choices[i].trust = b->trust;
+        batch_choose(b, &r->choices[i], logits, now_ns);
+    }
 }
 
 // Every row's logits are about the token behind it.
@@ -255,6 +283,38 @@ static void tell_prompt(wtl_batch *b, const batch_part *p) {
     const int32_t first = p->request->n_done - p->n_rows + 1;
     for (int32_t i = 0; i < p->n_rows && first + i < p->request->n_prompt; i++)
         batch_tell_prompt(b, p->request, first + i, wtl_session_logits(b->session, p->logits + i));
+}
+
+// Whether more tokens of this step may come: nobody who cancels in a callback gets another one.
+static bool goes_on(wtl_batch *b, const batch_choice *c) {
+    batch_lock(b);
+    const bool on = !c->ended && !c->request->cancelled;
+    batch_unlock(b);
+    return on;
+}
+
+// Chooses at the choice's rows, one after the other, as long as what was guessed is what is chosen.
+static void after_decode(wtl_batch *b, const batch_part *p, uint64_t now_ns) {
+    batch_choice *c = p->choice;
+    batch_request *r = p->request;
+    const int32_t n_tried = p->n_rows - 1;
+    int32_t n_right = 0;
+    batch_choose(b, c, wtl_session_logits(b->session, p->logits), now_ns);
+    while (n_right < n_tried && goes_on(b, c) && c->token == b->entries[p->entry + 1 + n_right].token) {
+        n_right++;
+        c->n_held++;
+        batch_choose(b, c, wtl_session_logits(b->session, p->logits + n_right), now_ns);
+    }
+    if (!n_tried) return;
+    batch_draft_learn(&c->trust, c->n_match, n_tried, n_right);
+    batch_draft_learn(&b->trust, c->n_match, n_tried, n_right);
+    if (!c->ended) batch_forget_guesses(b, c);
+    batch_lock(b);
+    r->facts.n_drafted_tok += n_tried;
+    r->facts.n_accepted_tok += n_right;
+    b->totals.n_drafted_tok += (uint64_t)n_tried;
+    b->totals.n_accepted_tok += (uint64_t)n_right;
+    batch_unlock(b);
 }
 
 static void after_chunk(wtl_batch *b, const batch_part *p, uint64_t now_ns) {
@@ -274,7 +334,7 @@ static void after_step(wtl_batch *b, uint64_t now_ns) {
         batch_request *r = p->request;
         if (r->gone) continue;
         if (over_budget(b, r, now_ns)) batch_end_request(b, r, WTL_FINISH_ENERGY, NULL);
-        else if (p->choice) batch_choose(b, p->choice, wtl_session_logits(b->session, p->logits), now_ns);
+        else if (p->choice) after_decode(b, p, now_ns);
         else after_chunk(b, p, now_ns);
     }
 }
@@ -293,7 +353,7 @@ wtl_status wtl_batch_step(wtl_batch *b, bool *ran, wtl_error *err) {
     const uint64_t start_ns = wtl_clock_ns();
     batch_load load = {0};
     *ran = end_cancelled(b);
-    b->n_parts = b->n_entries = b->n_prompt_logits = 0;
+    b->n_parts = b->n_entries = b->n_more_logits = 0;
     add_decodes(b, &load);
     grant_prompts(b, &load);
     add_prompts(b);
@@ -312,9 +372,10 @@ wtl_status wtl_batch_step(wtl_batch *b, bool *ran, wtl_error *err) {
         b->last_step_end_ns = 0;
         if (err) *err = failure;
     } else {
+        const uint64_t n_decoded = b->totals.n_decoded_tok; // only this thread counts
         commit(b, &load, cpu_ns);
         after_step(b, wtl_clock_ns());
-        count_speed(b, &load, start_ns);
+        count_speed(b, &load, b->totals.n_decoded_tok - n_decoded, start_ns);
     }
     sweep(b);
     return status;

@@ -105,6 +105,13 @@ void wtl_energy_step(wtl_energy *e, const wtl_step_work *work, const uint64_t *r
     }
 }
 
+void wtl_energy_rejected(wtl_energy *e, uint64_t request, int32_t n_tok) {
+    pthread_mutex_lock(&e->mutex);
+    energy_entry *entry = energy_book_find(&e->book, request);
+    if (entry) entry->n_rejected_tok += n_tok;
+    pthread_mutex_unlock(&e->mutex);
+}
+
 void wtl_energy_end(wtl_energy *e, uint64_t request) {
     pthread_mutex_lock(&e->mutex);
     energy_entry *entry = energy_book_find(&e->book, request);

@@ -95,6 +95,7 @@ typedef struct energy_entry { // a request
     uint64_t dropped_before; // stamps dropped when it began
     uint64_t dropped_after;  // and when it ended
     energy_facts facts[2];   // by energy_phase
+    int32_t n_rejected_tok;  // of the rows decoded, guesses that were wrong
     uint64_t mark;           // number of the interval that its claims belong to
     size_t claim;            // first of its ENERGY_LEAVES claims there
     energy_share share[];    // [n_domains]

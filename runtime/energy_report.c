@@ -80,6 +80,7 @@ static void report_facts(const wtl_energy *e, const energy_entry *entry, wtl_ene
     out->prefill = facts_of(prefill);
     out->prefill.n_cached_tok = entry->info.n_cached_tok;
     out->decode = facts_of(decode);
+    out->decode.n_tok = decode->n_tok > entry->n_rejected_tok ? decode->n_tok - entry->n_rejected_tok : 0;
     out->start_ns = prefill->first_ns ? prefill->first_ns : decode->first_ns;
     out->first_decode_ns = decode->first_ns;
     out->end_ns = decode->last_ns > prefill->last_ns ? decode->last_ns : prefill->last_ns;

@@ -268,13 +268,13 @@ static void seq_regain(kvcache *c, kv_seq *s, int32_t group, int32_t n_tok) {
     span->first = first;
 }
 
-wtl_status kvcache_seq_rewind(kvcache *c, int32_t seq, int32_t n_tok, wtl_error *err) {
+static wtl_status cut_back(kvcache *c, int32_t seq, int32_t n_tok, bool findable, wtl_error *err) {
     kv_seq *s = seq_get(c, seq);
     if (!s) return no_such_seq(err, seq);
     wtl_status status = check_resume(c, s, seq, n_tok, err);
     if (status || n_tok == s->n_tok) return status;
     if (c->options.keep_prefixes) {
-        tree_enter_tail(c, s);
+        if (findable) tree_enter_tail(c, s);
         for (int32_t g = 0; g < c->options.n_groups; g++)
             if (c->pool[g].window) seq_regain(c, s, g, n_tok);
         copy_tail(c, s, n_tok, s->tail);
@@ -282,6 +282,10 @@ wtl_status kvcache_seq_rewind(kvcache *c, int32_t seq, int32_t n_tok, wtl_error 
     seq_cut(c, s, n_tok);
     return WTL_OK;
 }
+
+wtl_status kvcache_seq_rewind(kvcache *c, int32_t seq, int32_t n_tok, wtl_error *err) { return cut_back(c, seq, n_tok, true, err); }
+
+wtl_status kvcache_seq_forget(kvcache *c, int32_t seq, int32_t n_tok, wtl_error *err) { return cut_back(c, seq, n_tok, false, err); }
 
 void kvcache_seq_close(kvcache *c, int32_t seq) {
     kv_seq *s = seq_get(c, seq);

@@ -44,6 +44,8 @@ void kvcache_close(kvcache **cache);
 wtl_status kvcache_seq_open(kvcache *cache, int32_t *seq, wtl_error *err);
 wtl_status kvcache_seq_fork(kvcache *cache, int32_t src, int32_t n_tok, int32_t *seq, wtl_error *err);
 wtl_status kvcache_seq_rewind(kvcache *cache, int32_t seq, int32_t n_tok, wtl_error *err);
+// Like rewind, but the partly filled block's tokens are not offered as a prefix: they were only tried.
+wtl_status kvcache_seq_forget(kvcache *cache, int32_t seq, int32_t n_tok, wtl_error *err);
 void kvcache_seq_close(kvcache *cache, int32_t seq);
 int32_t kvcache_seq_length(const kvcache *cache, int32_t seq); // -1: no such sequence
 

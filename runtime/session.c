@@ -200,6 +200,10 @@ wtl_status wtl_seq_rewind(wtl_session *s, int32_t seq, int32_t n_tok, wtl_error 
     return kvcache_seq_rewind(s->kv, seq, n_tok, err);
 }
 
+wtl_status wtl_seq_forget(wtl_session *s, int32_t seq, int32_t n_tok, wtl_error *err) {
+    return kvcache_seq_forget(s->kv, seq, n_tok, err);
+}
+
 void wtl_seq_close(wtl_session *s, int32_t seq) { kvcache_seq_close(s->kv, seq); }
 
 int32_t wtl_seq_length(const wtl_session *s, int32_t seq) { return kvcache_seq_length(s->kv, seq); }
@@ -259,7 +263,7 @@ static wtl_status check_entries(wtl_session *s, const wtl_entry *entries, int32_
 static int32_t step_threads(const wtl_session *s) {
     const wtl_step_work *w = &s->work;
     if (s->plan.o.n_threads) return s->plan.o.n_threads;
-    return w->n_rows == w->n_seqs && w->n_rows <= DECODE_ROWS_MAX ? s->engine->n_threads_decode : s->engine->be->n_threads;
+    return w->n_rows <= DECODE_ROWS_MAX ? s->engine->n_threads_decode : s->engine->be->n_threads;
 }
 
 static void cancel_reserved(wtl_session *s, int32_t n_seqs) {

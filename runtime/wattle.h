@@ -139,6 +139,8 @@ int32_t wtl_session_n_ctx(const wtl_session *session);
 wtl_status wtl_seq_open(wtl_session *session, int32_t *seq, wtl_error *err);
 wtl_status wtl_seq_fork(wtl_session *session, int32_t src, int32_t n_tok, int32_t *seq, wtl_error *err);
 wtl_status wtl_seq_rewind(wtl_session *session, int32_t seq, int32_t n_tok, wtl_error *err);
+// Like rewind, for tokens that were only tried: nobody will look for them, so they are not kept to be found as a prefix.
+wtl_status wtl_seq_forget(wtl_session *session, int32_t seq, int32_t n_tok, wtl_error *err);
 void wtl_seq_close(wtl_session *session, int32_t seq);
 // Opens a sequence that already holds the longest prefix of tokens[0..n) whose KV is in memory, from sequences open or closed,
 // but never all n: the last one is left, for its logits. *n_cached is how many it holds; prefill goes on with tokens[*n_cached].

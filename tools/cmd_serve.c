@@ -35,6 +35,8 @@ static int parse(server_options *o, serve_words *w, int argc, char **argv) {
          .help = "tokens of a reply whose request sets no limit; -1: until it ends or the context is full (default -1)"},
         {.name = "max-itl-ms", .kind = CLI_FLOAT, .value = &o->max_itl_ms, .arg = "MS", .min = 1, .max = 60000,
          .help = "target for the time between two tokens of a running reply while prompts are read (default 100)"},
+        {.name = "draft-max", .also = "draft", .kind = CLI_INT, .value = &o->n_draft, .arg = "N", .max = 15,
+         .help = "tokens guessed from what a text repeats and checked in one step: the same reply, sooner; 0: none (default 7)"},
         {.name = "queue", .kind = CLI_INT, .value = &o->n_queue, .arg = "N", .min = 1, .max = 100000, .help = "requests that wait at most; more get 503 (default 256)"},
         {.name = "kv-memory", .kind = CLI_STRING, .value = &w->kv_memory, .arg = "SIZE",
          .help = "memory of the KV cache, running and kept, in MiB or as 1.5G (default: the whole context of all parallel requests, at most a quarter of the machine's memory)"},
@@ -147,7 +149,7 @@ static int check(server_options *o, const serve_words *w) {
 }
 
 int cmd_serve(int argc, char **argv) {
-    server_options o = {.port = 8080, .n_parallel = PARALLEL, .n_predict = -1, .drain_s = 30, .settle_ms = 400};
+    server_options o = {.port = 8080, .n_parallel = PARALLEL, .n_draft = 7, .n_predict = -1, .drain_s = 30, .settle_ms = 400};
     serve_words words = {0};
     key_texts texts = {0};
     int code = parse(&o, &words, argc, argv);

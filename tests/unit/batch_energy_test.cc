@@ -116,6 +116,7 @@ TEST(BatchEnergy, ABudgetEndsTheRequestAndNoOther) {
     Meter meter(engine);
     wtl_batch_options o = small(engine, 2, 512);
     o.energy = meter.energy;
+    o.n_draft = -1; // the steps below are one token each
     Batch b(o);
     std::mt19937 rng(2);
     Ask frugal(random_tokens(rng, 10), 400, 1), free_one(random_tokens(rng, 10), 40), broke(random_tokens(rng, 10), 400, 2);

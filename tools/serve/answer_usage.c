@@ -21,6 +21,8 @@ wtl_batch_facts answer_facts(const answer *a) {
         sum.n_cached_tok += f->n_cached_tok;
         sum.n_prefilled_tok += f->n_prefilled_tok;
         sum.n_decoded_tok += f->n_decoded_tok;
+        sum.n_drafted_tok += f->n_drafted_tok;
+        sum.n_accepted_tok += f->n_accepted_tok;
         sum.arrived_ns = earlier(sum.arrived_ns, f->arrived_ns);
         sum.started_ns = earlier(sum.started_ns, f->started_ns);
         sum.first_token_ns = earlier(sum.first_token_ns, f->first_token_ns);
@@ -123,9 +125,10 @@ json_t *answer_timings(const answer *a) {
     const wtl_batch_facts facts = answer_facts(a);
     const double prompt_ms = (double)prompt_ns / 1e6, predicted_ms = (double)predicted_ns / 1e6;
     const double n_new = facts.n_prefilled_tok;
-    return json_pack("{s:i, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o}", "cache_n", (int)facts.n_cached_tok, "prompt_n", (int)facts.n_prefilled_tok, "prompt_ms",
+    return json_pack("{s:i, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:i, s:i}", "cache_n", (int)facts.n_cached_tok, "prompt_n", (int)facts.n_prefilled_tok, "prompt_ms",
                      rounded(true, prompt_ms), "prompt_per_token_ms", rounded(n_new > 0, prompt_ms / n_new), "prompt_per_second",
                      rounded(prompt_ns > 0, n_new * 1e3 / prompt_ms), "predicted_n", (int)facts.n_decoded_tok, "predicted_ms", rounded(true, predicted_ms),
                      "predicted_per_token_ms", rounded(n_later > 0, predicted_ms / (double)n_later), "predicted_per_second",
-                     rounded(predicted_ns > 0, (double)n_later * 1e3 / predicted_ms));
+                     rounded(predicted_ns > 0, (double)n_later * 1e3 / predicted_ms), "draft_n", (int)facts.n_drafted_tok, "draft_n_accepted",
+                     (int)facts.n_accepted_tok);
 }

@@ -22,7 +22,7 @@ typedef enum server_state { SERVER_LOADING, SERVER_READY, SERVER_DRAINING, SERVE
 
 typedef struct server_options {
     const char *host, *model, *alias, *backend, *kv, *chat_template, *kv_dir;
-    int64_t port, n_ctx, n_parallel, n_batch, n_ubatch, threads, n_queue, n_predict, max_connections;
+    int64_t port, n_ctx, n_parallel, n_batch, n_ubatch, threads, n_queue, n_draft, n_predict, max_connections;
     double max_itl_ms, kv_memory_mib, settle_ms, drain_s;
     bool metrics, slots, no_webui, verbose, deterministic, no_prefix_cache, log_json;
     cli_list api_keys;
