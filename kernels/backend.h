@@ -53,7 +53,8 @@ typedef struct wtl_stream_limits {
 #define WTL_KV_BLOCK 16
 
 typedef struct wtl_kv_shape {
-    wtl_dtype dtype;     // F32, or F16: 16 bits a number, as f16 or as whole numbers of a step per head and position (KV16)
+    wtl_dtype dtype;     // F32; F16: 16 bits a number, as f16 or as whole numbers of a step per head and position (KV16);
+                         // Q8_0: bytes with a step per 32 of a head's numbers at a position (KV8)
     int32_t n_heads_kv;
     int32_t head_dim;    // of K and of V
 } wtl_kv_shape;
@@ -159,13 +160,17 @@ typedef struct wtl_backend_ops {
     void (*rope_table)(wtl_stream *s, const int32_t *positions, const wtl_rope *rope, wtl_mat table);
     // Rotates every head of x [n_rows, n_heads * head_dim] in place by the row's angles. table.cols = n_rot.
     void (*rope)(wtl_stream *s, wtl_mat x, int32_t n_heads, wtl_rope_style style, wtl_mat table);
-    // Stores k, v [n_rows, n_heads_kv * head_dim] at each row's position. 16 bits a number saturate at +-65504 and round to
-    // nearest: to f16, or (cpu) to whole numbers of a step, one step for a head's K at a position and one for its V: for K
-    // max(largest / 32767, norm / 46300), for V largest / 16383. What a position is stored as depends on it alone.
+    // Stores k, v [n_rows, n_heads_kv * head_dim] at each row's position. Anything but F32 saturates at +-65504 and rounds to
+    // nearest. 16 bits: to f16, or (cpu) to whole numbers of a step, one step for a head's K at a position and one for its V:
+    // for K max(largest / 32767, norm / 46300), for V largest / 16383. Bytes: to whole numbers of a step per 32, largest / 127
+    // rounded up: to an f16, or (cpu, V) to a multiple of the head's largest step / 32767. What a position is stored as
+    // depends on it alone.
     void (*kv_write)(wtl_stream *s, wtl_mat k, wtl_mat v, const wtl_kv *kv, const wtl_rows *rows);
     // Causal attention: out = softmax(scale * q k^T over the visible positions) v, per query head. Over a cache of whole
     // numbers q may be rounded as K is, and a row's weights times the steps of V, in partitions of 256 positions, to whole
-    // numbers of max(largest / 32767, sum / 130000): tolerance class KV16, see tests/kernels/attention_oracle.h.
+    // numbers of max(largest / 32767, sum / 130000): tolerance class KV16, see tests/kernels/attention_oracle.h. Over bytes
+    // (KV8) q may be rounded as K is, steps unrounded, and weights to whole numbers of largest / 32767, once with the largest
+    // step of a position's V and once more with that of every 32.
     void (*attention)(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows);
     // out = act(gate) * up, elementwise. out may be gate or up. GELU is the tanh form of Hendrycks and Gimpel 2016.
     void (*glu)(wtl_stream *s, wtl_mat gate, wtl_mat up, wtl_act act, wtl_mat out);
@@ -193,6 +198,7 @@ typedef struct wtl_backend_options {
 // Both fill *out on success only. The caller closes with ops->close.
 wtl_status ref_backend_open(const wtl_backend_options *options, wtl_backend **out, wtl_error *err);
 wtl_status cpu_backend_open(const wtl_backend_options *options, wtl_backend **out, wtl_error *err);
+size_t cpu_backend_kv_layer_bytes(const wtl_kv_shape *shape); // kv_layer_bytes without opening one
 
 #ifdef __cplusplus
 }

@@ -144,9 +144,17 @@ wtl_engine_info wtl_engine_describe(const wtl_engine *e) {
     };
 }
 
+static const wtl_dtype kv_dtypes[] = {[WTL_KV_F16] = WTL_DTYPE_F16, [WTL_KV_F32] = WTL_DTYPE_F32, [WTL_KV_Q8_0] = WTL_DTYPE_Q8_0};
+
+bool engine_kv_type_exists(wtl_kv_type kv_type) { return (unsigned)kv_type < sizeof kv_dtypes / sizeof *kv_dtypes; }
+
+wtl_kv_shape engine_kv_shape(const wtl_engine *e, wtl_kv_type kv_type) {
+    return (wtl_kv_shape){kv_dtypes[kv_type], e->model->config.n_heads_kv, e->model->config.head_dim};
+}
+
 work_shape engine_work_shape(const wtl_engine *e, wtl_kv_type kv_type) {
     const wtl_model *m = e->model;
-    const wtl_kv_shape kv = {kv_type == WTL_KV_F32 ? WTL_DTYPE_F32 : WTL_DTYPE_F16, m->config.n_heads_kv, m->config.head_dim};
+    const wtl_kv_shape kv = engine_kv_shape(e, kv_type);
     work_shape shape = {.n_groups = m->n_kv_groups,
                         .position_bytes = e->be->ops->kv_layer_bytes(&kv) / WTL_KV_BLOCK,
                         .head_width = (uint64_t)(m->config.n_heads * m->config.head_dim),

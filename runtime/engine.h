@@ -23,6 +23,9 @@ struct wtl_engine {
     struct timespec modified; // when it was last written, at opening
 };
 
+bool engine_kv_type_exists(wtl_kv_type kv_type);
+wtl_kv_shape engine_kv_shape(const wtl_engine *engine, wtl_kv_type kv_type); // of a type that exists
+
 // Sizes from which the work of a step follows, with KV of that type.
 work_shape engine_work_shape(const wtl_engine *engine, wtl_kv_type kv_type);
 

@@ -95,10 +95,16 @@ static void describe_generic(const wtl_file *file, wtl_file_info *info) {
     if (!key_dim) key_dim = even_split;
     if (!value_dim) value_dim = even_split;
     info->head_dim = key_dim;
-    // Hostile figures may overflow or reach absurd sizes; then the product counts as unknown.
+    // Two bytes a number and a scale for each key and each value. Hostile figures may overflow or reach absurd sizes; then the
+    // product counts as unknown.
     uint64_t bytes;
-    if (wtl_mul_u64(count_kv_heads(file, info), 2 * ((uint64_t)key_dim + value_dim), &bytes) && bytes <= INT32_MAX)
+    if (wtl_mul_u64(count_kv_heads(file, info), 2 * ((uint64_t)key_dim + value_dim + sizeof(float)), &bytes) && bytes <= INT32_MAX)
         info->kv_bytes_per_token = bytes;
+}
+
+static uint64_t kv_bytes(const wtl_model_config *config, wtl_dtype dtype) {
+    const wtl_kv_shape shape = {dtype, config->n_heads_kv, config->head_dim};
+    return (uint64_t)config->n_layers * cpu_backend_kv_layer_bytes(&shape) / WTL_KV_BLOCK;
 }
 
 static void describe_config(const wtl_model_config *config, wtl_file_info *info) {
@@ -113,8 +119,8 @@ static void describe_config(const wtl_model_config *config, wtl_file_info *info)
     info->window = (uint32_t)config->window;
     for (int32_t layer = 0; layer < config->n_layers; layer++)
         info->n_window_layers += config->window > 0 && model_layer_is_local(config, layer);
-    // Two bytes per f16, a key and a value per layer.
-    info->kv_bytes_per_token = 2u * 2u * (uint64_t)info->n_layers * info->n_heads_kv * info->head_dim;
+    info->kv_bytes_per_token = kv_bytes(config, WTL_DTYPE_F16);
+    info->kv_bytes_per_token_q8_0 = kv_bytes(config, WTL_DTYPE_Q8_0);
 }
 
 // ---- Tensors ----------------------------------------------------------------------------------------------------

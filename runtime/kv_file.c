@@ -133,7 +133,7 @@ static wtl_status check_header(const kv_header *h, const kv_header *mine, uint64
     if (h->model_hash != mine->model_hash || h->model_bytes != mine->model_bytes) return refuse(err, path, "the KV is of another model file");
     if (memcmp(h->engine, mine->engine, sizeof h->engine) != 0)
         return wtl_fail(err, WTL_ERR_FORMAT, "%s: the KV was computed by \"%.95s\", this is \"%s\": not the same bits", path, h->engine, mine->engine);
-    if (h->kv_type != mine->kv_type) return refuse(err, path, "the KV is of another number type (f16 or f32)");
+    if (h->kv_type != mine->kv_type) return refuse(err, path, "the KV is of another number type (f16, f32 or q8_0)");
     if (memcmp(&h->block_tok, &mine->block_tok, offsetof(kv_header, n_records) - offsetof(kv_header, block_tok)) != 0)
         return refuse(err, path, "the KV is of another shape");
     if (file_bytes < sizeof *h + sizeof(uint64_t) || h->n_records > (file_bytes - sizeof *h - sizeof(uint64_t)) / record_min ||

@@ -25,7 +25,7 @@ enum {
 
 static wtl_status check_options(const wtl_session_options *o, int32_t n_ctx_train, wtl_error *err) {
     if (o->n_ctx < 1 || o->n_ctx > CTX_MAX || o->n_seq_max < 1 || o->n_seq_max > SEQ_MAX || o->n_batch < 1 || o->n_batch > BATCH_MAX ||
-        o->n_threads < 0 || o->n_threads > THREADS_MAX || o->n_logits_max < 1 || o->n_logits_max > o->n_batch || (o->kv_type != WTL_KV_F16 && o->kv_type != WTL_KV_F32))
+        o->n_threads < 0 || o->n_threads > THREADS_MAX || o->n_logits_max < 1 || o->n_logits_max > o->n_batch || !engine_kv_type_exists(o->kv_type))
         return wtl_fail(err, WTL_ERR_INVALID,
                         "session options out of range: n_ctx %d (1 to %d), n_seq_max %d (1 to %d), n_batch %d (1 to %d), n_logits_max %d "
                         "(1 to n_batch), n_threads %d (0 to %d), kv_type %d",
@@ -70,7 +70,7 @@ static wtl_status plan_session(const wtl_engine *engine, const wtl_session_optio
     wtl_status status = check_options(&p->o, c->n_ctx_train, err);
     if (status) return status;
 
-    p->kv_shape = (wtl_kv_shape){p->o.kv_type == WTL_KV_F32 ? WTL_DTYPE_F32 : WTL_DTYPE_F16, c->n_heads_kv, c->head_dim};
+    p->kv_shape = engine_kv_shape(engine, p->o.kv_type);
     p->kv_layer_bytes = engine->be->ops->kv_layer_bytes(&p->kv_shape);
     p->work = engine_work_shape(engine, p->o.kv_type);
     p->kv = (kvcache_options){.n_groups = m->n_kv_groups, .n_ctx = p->o.n_ctx, .n_seq_max = p->o.n_seq_max, .n_batch = p->o.n_batch};

@@ -108,7 +108,8 @@ wtl_engine_info wtl_engine_describe(const wtl_engine *engine);
 // ---- Session ----------------------------------------------------------------------------------------------------
 typedef struct wtl_session wtl_session;
 
-typedef enum wtl_kv_type { WTL_KV_F16 = 0, WTL_KV_F32 } wtl_kv_type;
+// Numbers that K and V are kept as. Q8_0: bytes with a step for every 32, half the memory of F16.
+typedef enum wtl_kv_type { WTL_KV_F16 = 0, WTL_KV_F32, WTL_KV_Q8_0 } wtl_kv_type;
 
 typedef struct wtl_session_options {
     int32_t n_ctx;        // positions that all sequences may hold together; 0: the model's, at most 8192
@@ -248,7 +249,8 @@ typedef struct wtl_file_info { // strings borrowed; 0 or "" where the file does 
     uint32_t version;
     uint64_t file_bytes, n_params, tensor_bytes, n_tensors;
     uint64_t decode_bytes;       // read per decoded token, without KV
-    uint64_t kv_bytes_per_token; // f16, all layers (window layers stop growing at the window)
+    uint64_t kv_bytes_per_token;      // f16 with its scales, all layers (window layers stop growing at the window)
+    uint64_t kv_bytes_per_token_q8_0; // the same for q8_0; 0 when the architecture is not supported
     uint32_t n_layers, n_embd, n_ff, n_heads, n_heads_kv, head_dim, n_ctx_train, n_vocab, window, n_window_layers;
     const char *vocab_model, *vocab_pre;
     const char *obstacle; // why wtl_engine_open would refuse the file, a sentence; "" when nothing is known against it

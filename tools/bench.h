@@ -41,9 +41,6 @@ typedef struct bench_case {
 int bench_cases(const bench_params *params, bench_case **out, size_t *n);
 // Reads every model's header: CLI_FAILED after a message when one is missing or cannot run, or a test does not fit its context.
 int bench_cases_check(const bench_case *cases, size_t n);
-const char *bench_kv_name(wtl_kv_type type); // "f16"
-bool bench_kv_parse(const char *name, wtl_kv_type *out);
-const char *bench_kv_names(void); // "f16 or f32"
 // "pp512", "tg128", "pp512+tg128", with " @ d1024" and " x8" where there is a depth and more than one sequence.
 const char *bench_case_name(const bench_case *c, char *text, size_t cap);
 

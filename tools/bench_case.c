@@ -6,29 +6,6 @@
 
 #include "tools/bench.h"
 
-// ---- KV types -----------------------------------------------------------------------------------------------------
-static const struct {
-    const char *name;
-    wtl_kv_type type;
-} kv_types[] = {{"f16", WTL_KV_F16}, {"f32", WTL_KV_F32}};
-
-const char *bench_kv_name(wtl_kv_type type) {
-    for (size_t i = 0; i < CLI_COUNT(kv_types); i++)
-        if (kv_types[i].type == type) return kv_types[i].name;
-    return "?";
-}
-
-bool bench_kv_parse(const char *name, wtl_kv_type *out) {
-    for (size_t i = 0; i < CLI_COUNT(kv_types); i++) {
-        if (strcmp(kv_types[i].name, name) != 0) continue;
-        *out = kv_types[i].type;
-        return true;
-    }
-    return false;
-}
-
-const char *bench_kv_names(void) { return "f16 or f32"; }
-
 const char *bench_case_name(const bench_case *c, char *text, size_t cap) {
     size_t n = 0;
     text[0] = '\0';
@@ -116,7 +93,7 @@ static int push_kv(growing *g, const bench_params *p, bench_case c) {
         for (size_t v = 0; v < p->n_type_v; v++) {
             if (p->type_k[k] != p->type_v[v]) {
                 if (p->n_type_k > 1 || p->n_type_v > 1) continue;
-                return cli_wrong("bench: -ctk %s -ctv %s: K and V must have the same type", bench_kv_name(p->type_k[k]), bench_kv_name(p->type_v[v]));
+                return cli_wrong("bench: -ctk %s -ctv %s: K and V must have the same type", kv_type_name(p->type_k[k]), kv_type_name(p->type_v[v]));
             }
             c.kv_type = p->type_k[k];
             push_sizes(g, p, c);

@@ -21,7 +21,7 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
         {.name = "batch-size", .letter = 'b', .kind = CLI_LIST, .value = &o->n_batch, .arg = "LIST", .help = "most tokens of a step (default 2048)"},
         OPTION_LIST("ubatch-size", "ub", &o->n_ubatch, "most tokens of a step; the smaller of the two counts (default 512)"),
         {.name = "threads", .letter = 't', .kind = CLI_LIST, .value = &o->n_threads, .arg = "LIST", .help = "threads (default: the physical cores this process may use)"},
-        OPTION_LIST("cache-type-k", "ctk", &o->type_k, "type of the KV cache (default f16)"),
+        OPTION_LIST("cache-type-k", "ctk", &o->type_k, "type of the KV cache: f16 (default), f32 or q8_0"),
         OPTION_LIST("cache-type-v", "ctv", &o->type_v, "the same, for V; both must be alike (default f16)"),
         {.name = "repetitions", .letter = 'r', .kind = CLI_INT, .value = &o->repetitions, .arg = "N", .min = 1, .max = 100000, .help = "of each test, besides the warm-up (default 5)"},
         {.name = "delay", .kind = CLI_INT, .value = &o->delay_s, .arg = "S", .min = 0, .max = 86400, .help = "seconds of rest before each test (default 0)"},
@@ -88,7 +88,8 @@ static int read_kv_types(const char *name, const cli_list *given, wtl_kv_type *o
             char word[16];
             const size_t len = strcspn(item, ",");
             snprintf(word, sizeof word, "%.*s", (int)len, item);
-            if (*n == BENCH_KV_MAX || !bench_kv_parse(word, &out[*n])) return cli_wrong("bench: --%s %s: must be %s", name, given->items[i], bench_kv_names());
+            if (*n == BENCH_KV_MAX || !kv_type_parse(word, &out[*n]))
+                return cli_wrong("bench: --%s %s: must be f16 or f32 or q8_0", name, given->items[i]);
             ++*n;
             item += len + (item[len] == ',');
         }

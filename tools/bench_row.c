@@ -61,8 +61,8 @@ static void put_settings(json_t *row, const bench_case *c) {
     put_text(row, "cpu_mask", "0x0");
     put(row, "cpu_strict", json_false());
     put_integer(row, "poll", 0);
-    put_text(row, "type_k", bench_kv_name(c->kv_type));
-    put_text(row, "type_v", bench_kv_name(c->kv_type));
+    put_text(row, "type_k", kv_type_name(c->kv_type));
+    put_text(row, "type_v", kv_type_name(c->kv_type));
     put_integer(row, "n_gpu_layers", 0);
     put_integer(row, "n_cpu_moe", 0);
     put_text(row, "split_mode", "none");

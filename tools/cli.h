@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tools/kv_types.h"
+
 enum { CLI_GO = -1, CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };
 
 // ---- Subcommands: argv[0] is the name of the subcommand ----------------------------------------------------------
@@ -87,8 +89,8 @@ int cli_parse(const cli_command *command, int argc, char **argv, const char **op
     {.name = "backend", .kind = CLI_STRING, .value = (variable), .arg = "NAME", .choices = "cpu|ref", \
      .help = "cpu, or ref: slow scalar code to compare with"}
 #define CLI_OPTION_KV(variable) \
-    {.name = "kv", .kind = CLI_STRING, .value = (variable), .arg = "TYPE", .choices = "f16|f32", \
-     .help = "of the KV cache: f16 (default) or f32"}
+    {.name = "kv", .kind = CLI_STRING, .value = (variable), .arg = "TYPE", .choices = KV_TYPE_CHOICES, \
+     .help = "of the KV cache: f16 (default), f32, or q8_0: half the memory of f16"}
 #define CLI_OPTION_LEDGER(variable) \
     {.name = "ledger", .kind = CLI_STRING, .value = (variable), .arg = "FILE", \
      .help = "energy ledger, or none (default ~/.local/state/wattle/ledger.db)"}

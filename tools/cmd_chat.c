@@ -104,8 +104,7 @@ static int open_model(chat *c) {
     char reason[THREADS_REASON];
     thread_profile_apply(o->threads, &engine, reason);
     if (wtl_engine_open(&engine, &c->engine, &err) != WTL_OK) return cli_fail("%s", err.message);
-    const bool f32 = o->kv && strcmp(o->kv, "f32") == 0;
-    wtl_session_options session = {.n_ctx = (int32_t)o->context, .kv_type = f32 ? WTL_KV_F32 : WTL_KV_F16, .keep_prefixes = true,
+    wtl_session_options session = {.n_ctx = (int32_t)o->context, .kv_type = kv_type_of(o->kv), .keep_prefixes = true,
                                    .cache_bytes = (uint64_t)o->kv_memory_mib << 20};
     if (wtl_session_open(c->engine, &session, &c->session, &err) != WTL_OK) return cli_fail("%s", err.message);
     if (chat_prompt_open(c->engine, o->chat_template, &c->templates, &err) != WTL_OK) return cli_fail("%s", err.message);

@@ -137,6 +137,7 @@ static void print_costs(const wtl_file_info *info) {
         cli_printf("  %-16s%.1f kB per token (f16)", "KV cache", (double)info->kv_bytes_per_token / 1e3);
         if (info->n_ctx_train)
             cli_printf(", %.1f MB for %" PRIu32 " tokens", megabytes(kv_bytes_full(info)), info->n_ctx_train);
+        if (info->kv_bytes_per_token_q8_0) cli_printf("; with --kv q8_0 %.1f kB", (double)info->kv_bytes_per_token_q8_0 / 1e3);
         cli_printf("\n");
     }
 }
@@ -226,6 +227,7 @@ static json_t *json_info(const wtl_file_info *info, const char *path) {
         {"n_vocab", info->n_vocab},
         {"decode_bytes", info->decode_bytes},
         {"kv_bytes_per_token", info->kv_bytes_per_token},
+        {"kv_bytes_per_token_q8_0", info->kv_bytes_per_token_q8_0},
         {"kv_bytes_full", kv_bytes_full(info)},
     };
     json_t *file_name = json_string(path); // NULL when the name is no UTF-8

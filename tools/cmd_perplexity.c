@@ -107,8 +107,7 @@ static int open_all(perplexity *p, wtl_error *err) {
     if (p->logits_top > p->n_vocab) p->logits_top = p->n_vocab;
     p->top_ids = calloc((size_t)p->logits_top, sizeof *p->top_ids);
     if (!p->entries || !p->top_ids) return cli_fail("out of memory");
-    bool f32 = p->kv && strcmp(p->kv, "f32") == 0;
-    wtl_session_options session = {.n_ctx = (int32_t)p->chunk_tok, .n_batch = p->rows, .n_logits_max = p->rows, .kv_type = f32 ? WTL_KV_F32 : WTL_KV_F16};
+    wtl_session_options session = {.n_ctx = (int32_t)p->chunk_tok, .n_batch = p->rows, .n_logits_max = p->rows, .kv_type = kv_type_of(p->kv)};
     if (wtl_session_open(p->engine, &session, &p->session, err) != WTL_OK) return cli_fail("%s", err->message);
     if (p->logits_out && !(p->out = fopen(p->logits_out, "w"))) return cli_fail("%s: %s", p->logits_out, strerror(errno));
     return CLI_GO;

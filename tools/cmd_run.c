@@ -156,8 +156,7 @@ static int open_all(run *r, wtl_error *err) {
 
     int code = tokenize_prompt(r, err);
     if (code != CLI_GO) return code;
-    bool f32 = o->kv && strcmp(o->kv, "f32") == 0;
-    wtl_session_options session = {.n_ctx = (int32_t)o->context, .kv_type = f32 ? WTL_KV_F32 : WTL_KV_F16};
+    wtl_session_options session = {.n_ctx = (int32_t)o->context, .kv_type = kv_type_of(o->kv)};
     if (wtl_session_open(r->engine, &session, &r->session, err) != WTL_OK) return cli_fail("%s", err->message);
     int32_t n_ctx = wtl_session_n_ctx(r->session);
     if (r->n_prompt > (size_t)n_ctx)

@@ -5,7 +5,10 @@
 // values [16 positions, padded head_dim]. WTL_DTYPE_F16 is kept as fixed point, int16 times one f32 scale per position
 // for K and one for V: integer dot products run at twice the speed of f32 without a conversion, and their sums are exact.
 // There two neighbours along the reduction make a lane: keys [dimension pairs][16 positions][2], values
-// [padded head_dim / 16][8 position pairs][16 dimensions][2]. Parts start at multiples of 64 bytes. What lies in slots
+// [padded head_dim / 16][8 position pairs][16 dimensions][2]. WTL_DTYPE_Q8_0 is bytes times a step for 32 dimensions of a
+// position: keys + 128 as [dimension quads][16 positions][4], f16 steps; values as [head_dim / 32][8 position pairs]
+// [32 dimensions][2], whose steps are an f32 for the head times whole numbers of 1/32768, so that weights can be made whole
+// numbers once and scaled for every 32 dimensions as integers. Parts start at multiples of 64 bytes. What lies in slots
 // without a position or in the padding is never looked at. cpu_attention.c splits the work and owns the memory.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_KERNELS_CPU_ATTEND_H
@@ -31,11 +34,18 @@ extern "C" {
 
 static inline int32_t cpu_kv_padded(int32_t head_dim) { return (head_dim + 15) / 16 * 16; }
 static inline int32_t cpu_kv_pairs(int32_t head_dim) { return (head_dim + 1) / 2; }
+// Q8_0: dimensions that share a step, how many such groups, and quads of keys
+#define CPU_BYTES_GROUP 32
+static inline int32_t cpu_kv_groups(int32_t head_dim) { return (head_dim + CPU_BYTES_GROUP - 1) / CPU_BYTES_GROUP; }
+static inline int32_t cpu_kv_quads(int32_t head_dim) { return (head_dim + 3) / 4; }
+#define CPU_BYTES_VALUES ((size_t)CPU_BYTES_GROUP * WTL_KV_BLOCK) // bytes of a group's values in a block
 
 // Bytes from the start of a KV head's part.
 typedef struct cpu_kv_layout {
     size_t values;
-    size_t key_scales, value_scales; // f32 [16] each; F16 only
+    size_t key_scales;   // F16: f32 [16]; Q8_0: f16 [groups, 16]
+    size_t value_scales; // F16, Q8_0: f32 [16]
+    size_t value_ratios; // Q8_0: int16 [groups, 16], 1/32768 of value_scales
     size_t bytes;
 } cpu_kv_layout;
 
@@ -51,10 +61,10 @@ typedef struct cpu_attend_tile {
     int32_t n_rows;
     const int32_t *first;  // [n_rows] visible positions first <= p < end, counted from the partition's start,
     const int32_t *end;    //   0..CPU_ATTEND_PART; first >= end: none
-    float *q;              // [n_rows, padded] as `query` wrote it: f32, or int16 in the first half of each row
-    float *q_scale;        // [n_rows] fixed point only: from a product of integers and a key's scale to the base-2 exponent
-    float *scores;         // scratch [n_rows (fixed point: CPU_ATTEND_GROUP), CPU_ATTEND_PART]
-    float *values;         // scratch [CPU_ATTEND_PART, CPU_ATTEND_CHUNK]; fixed point: int16 weights [CPU_ATTEND_GROUP, CPU_ATTEND_PART]
+    float *q;              // [n_rows, padded] as `query` wrote it: f32, int16 in the first half of each row, or as in attend_bytes_template.h
+    float *q_scale;        // [n_rows] F16, Q8_0: from a score as the kernel has it to the base-2 exponent
+    float *scores;         // scratch [n_rows (F16, Q8_0: CPU_ATTEND_GROUP), CPU_ATTEND_PART]
+    float *values;         // scratch [CPU_ATTEND_PART, CPU_ATTEND_CHUNK]; F16: int16 weights [CPU_ATTEND_GROUP, CPU_ATTEND_PART]; Q8_0: twice
     float *max, *sum;      // result [n_rows]
     float *out;            // result [n_rows, padded]: sum over p of exp(score - max) v[p]
 } cpu_attend_tile;
@@ -74,7 +84,7 @@ typedef struct cpu_attend_kernels {
 } cpu_attend_kernels;
 
 typedef struct cpu_attend_table {
-    cpu_attend_kernels f32, fixed;
+    cpu_attend_kernels f32, fixed, bytes;
 } cpu_attend_table;
 
 extern const cpu_attend_table cpu_attend_scalar;

@@ -155,8 +155,9 @@ CPU_INLINE soft_sums soften_blocks(const bool masked, const cpu_attend_tile *t, 
 }
 
 // Softmax of a group, each pass over all rows, so that one row's chain of reductions hides behind the others' work. Sets
-// max and sum, turns scores into whole numbers of unit[r] (see CPU_FIXED_*). A row that sees nothing: -Inf, 0 and 0.
-static void soften_group(const cpu_attend_tile *t, const row_group *g, float *unit) {
+// max and sum, turns scores into whole numbers of unit[r], at most CPU_FIXED_MAX, whose sum times per_sum is at most 1.
+// A row that sees nothing: -Inf, 0 and 0.
+static void soften_group(const cpu_attend_tile *t, const row_group *g, float per_sum, float *unit) {
     const int32_t row = g->row;
     for (int r = 0; r < g->R; r++) {
         const float *scores = t->scores + r * CPU_ATTEND_PART;
@@ -173,7 +174,7 @@ static void soften_group(const cpu_attend_tile *t, const row_group *g, float *un
         sums = soften_blocks(false, t, scores, g->inner0, g->inner1, row + r, sums);
         sums = soften_blocks(true, t, scores, g->inner1, g->b1, row + r, sums);
         t->sum[row + r] = v_sum(sums.total);
-        const float by_sum = v_sum(sums.weights) * (1.0f / CPU_FIXED_WEIGHT_SUM), by_top = v_top(sums.top) * (1.0f / CPU_FIXED_MAX);
+        const float by_sum = v_sum(sums.weights) * per_sum, by_top = v_top(sums.top) * (1.0f / CPU_FIXED_MAX);
         unit[r] = by_sum < by_top ? by_top : by_sum; // NaN stays
     }
     for (int r = 0; r < g->R; r++) {
@@ -185,15 +186,15 @@ static void soften_group(const cpu_attend_tile *t, const row_group *g, float *un
     }
 }
 
-// What a few rows read after the keys or values of block b: those of block b + TILE_COLUMNS; after the last keys the first
+// What a few rows read after the keys or values of block b: those of block b + step (at most 4); after the last keys the first
 // values, after those the next partition's keys.
 typedef struct read_ahead {
     const uint8_t *keys[CPU_ATTEND_BLOCKS], *values[CPU_ATTEND_BLOCKS];
 } read_ahead;
 
-static void find_ahead(const cpu_attend_tile *t, const row_group *g, read_ahead *out) {
+static void find_ahead(const cpu_attend_tile *t, const row_group *g, int32_t step, read_ahead *out) {
     for (int32_t b = g->b0; b < g->b1; b++) {
-        const int32_t then = b + TILE_COLUMNS, over = then < g->b1 ? 0 : (then - g->b1) % TILE_COLUMNS;
+        const int32_t then = b + step, over = then < g->b1 ? 0 : (then - g->b1) % step;
         const bool more = then < g->b1;
         const uint8_t *values = t->block[g->b0 + over < g->b1 ? g->b0 + over : g->b0] + t->layout.values;
         out->keys[b] = more ? t->block[then] : values;
@@ -208,11 +209,11 @@ CPU_INLINE void fixed_group(const int R, const cpu_attend_tile *t, int32_t row) 
     const bool fetch = R < TILE_ROWS_MAX && t->n_rows < TILE_ROWS_MAX;
     float unit[TILE_ROWS_MAX];
     read_ahead ahead;
-    if (fetch) find_ahead(t, &g, &ahead);
+    if (fetch) find_ahead(t, &g, TILE_COLUMNS, &ahead);
     int32_t b = g.b0, c = 0;
     for (; b + TILE_COLUMNS <= g.b1; b += TILE_COLUMNS) score_columns(R, TILE_COLUMNS, t, row, b, fetch ? ahead.keys + b : NULL);
     for (; b < g.b1; b++) score_columns(R, 1, t, row, b, fetch ? ahead.keys + b : NULL);
-    soften_group(t, &g, unit);
+    soften_group(t, &g, 1.0f / CPU_FIXED_WEIGHT_SUM, unit);
     const uint8_t *const *values_ahead = fetch ? ahead.values + g.b0 : NULL;
     for (; c + TILE_COLUMNS <= n_columns; c += TILE_COLUMNS) weigh_columns(R, TILE_COLUMNS, t, row, g.b0, g.b1, c, unit, values_ahead);
     for (; c < n_columns; c++) weigh_columns(R, 1, t, row, g.b0, g.b1, c, unit, values_ahead);

@@ -23,12 +23,20 @@ cpu_kv_layout cpu_kv_head_layout(const wtl_kv_shape *shape) {
         size_t values = dim * WTL_KV_BLOCK * sizeof(float);
         return (cpu_kv_layout){.values = values, .bytes = values + padded * WTL_KV_BLOCK * sizeof(float)};
     }
+    if (shape->dtype == WTL_DTYPE_Q8_0) {
+        size_t values = (size_t)cpu_kv_quads(shape->head_dim) * WTL_KV_BLOCK * 4, groups = (size_t)cpu_kv_groups(shape->head_dim);
+        size_t scales = values + groups * CPU_BYTES_VALUES, row = groups * WTL_KV_BLOCK * sizeof(int16_t), top = WTL_KV_BLOCK * sizeof(float);
+        return (cpu_kv_layout){.values = values, .key_scales = scales, .value_scales = scales + row, .value_ratios = scales + row + top,
+                               .bytes = scales + 2 * row + top};
+    }
     size_t values = (size_t)cpu_kv_pairs(shape->head_dim) * WTL_KV_BLOCK * 2 * sizeof(int16_t);
     size_t scales = values + padded * WTL_KV_BLOCK * sizeof(int16_t), row = WTL_KV_BLOCK * sizeof(float);
     return (cpu_kv_layout){.values = values, .key_scales = scales, .value_scales = scales + row, .bytes = scales + 2 * row};
 }
 
 size_t cpu_kv_layer_bytes(const wtl_kv_shape *shape) { return (size_t)shape->n_heads_kv * cpu_kv_head_layout(shape).bytes; }
+
+size_t cpu_backend_kv_layer_bytes(const wtl_kv_shape *shape) { return cpu_kv_layer_bytes(shape); }
 
 typedef struct kv_write_job {
     const cpu_vec_kernels *vec;
@@ -325,7 +333,7 @@ static const cpu_attend_kernels *attend_kernels(cpu_isa isa, wtl_dtype dtype) {
     if (isa == CPU_ISA_AVX2) table = &cpu_attend_avx2;
 #endif
     (void)isa;
-    return dtype == WTL_DTYPE_F32 ? &table->f32 : &table->fixed;
+    return dtype == WTL_DTYPE_F32 ? &table->f32 : dtype == WTL_DTYPE_Q8_0 ? &table->bytes : &table->fixed;
 }
 
 void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows) {

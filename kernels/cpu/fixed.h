@@ -1,4 +1,5 @@
 // Rows of f32 as fixed point: int16 times one step for the whole row. What the F16 KV cache and its queries are made of.
+// And the steps of bytes, for the Q8_0 cache.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_KERNELS_CPU_FIXED_H
 #define WTL_KERNELS_CPU_FIXED_H
@@ -39,6 +40,18 @@ CPU_INLINE float fixed_step(const float *x, int32_t n, float limit, float most, 
     }
     const float relative = fixed_relative_norm(x, n, limit, largest), by_norm = relative * (1.0f / norm);
     return (largest >= 0x1p-100f ? largest : 0.0f) * (by_norm < 1.0f / most ? 1.0f / most : by_norm);
+}
+
+// Largest magnitude of x [n] over 127, 0 below 2^-100, NaN where one is NaN or (when limit is Inf) Inf: the step of bytes.
+CPU_INLINE float fixed_byte_step(const float *x, int32_t n, float limit) {
+    vec top = v_zero(), poison = v_zero();
+    for (int32_t i = 0; i < n; i += CPU_LANES) {
+        vec v = fixed_load(x, i, n, limit);
+        top = v_max(v_abs(v), top);
+        poison = v_fma(v, v_zero(), poison);
+    }
+    const float largest = v_top(top);
+    return (largest >= 0x1p-100f ? largest * (1.0f / 127) : 0.0f) + v_sum(poison);
 }
 
 // What numbers are multiplied with to count steps; any step.

@@ -130,6 +130,57 @@ static void head_store_fixed(const float *k, const float *v, int32_t head_dim, u
     }
 }
 
+// The smallest f16 that is at least x >= 0; NaN stays.
+static uint16_t f16_at_least(float x) {
+    const uint16_t h = wtl_f16_from_f32(x);
+    return wtl_f32_from_f16(h) < x ? (uint16_t)(h + 1) : h;
+}
+
+// x [n] of n <= 32 as whole numbers of step.
+static void bytes_of(const float *x, int32_t n, float step, int16_t out[CPU_BYTES_GROUP]) {
+    const vec per_step = v_set1(fixed_per_step(step));
+    for (int32_t i = 0; i < n; i += CPU_LANES) v_store_i16(out + i, v_mul(fixed_load(x, i, n, F16_MAX), per_step));
+}
+
+// keys [quads, 16 slots, 4] from the slot's first byte on, steps [groups, 16] from the slot's
+static void head_store_keys(const float *k, int32_t head_dim, uint8_t *keys, uint8_t *steps) {
+    int16_t piece[CPU_BYTES_GROUP];
+    for (int32_t d = 0; d < head_dim; d += CPU_BYTES_GROUP, steps += WTL_KV_BLOCK * sizeof(uint16_t)) {
+        const int32_t n = head_dim - d < CPU_BYTES_GROUP ? head_dim - d : CPU_BYTES_GROUP;
+        const uint16_t step = f16_at_least(fixed_byte_step(k + d, n, F16_MAX));
+        memcpy(steps, &step, sizeof step);
+        bytes_of(k + d, n, wtl_f32_from_f16(step), piece);
+        for (int32_t i = 0; i < n; i++) keys[(size_t)((d + i) / 4) * WTL_KV_BLOCK * 4 + (size_t)(i % 4)] = (uint8_t)(piece[i] + 128);
+    }
+}
+
+// Whole numbers of 1/32768 of a head's step that are at least `step`; 0 where the head's is 0 or NaN.
+static int16_t ratio_at_least(float step, float head_step) {
+    if (!(head_step > 0.0f)) return 0;
+    const float ratio = ceilf(step / head_step * 32768.0f);
+    return (int16_t)(ratio < 32767.0f ? ratio : 32767.0f);
+}
+
+static void head_store_values(const float *v, int32_t head_dim, uint8_t *part, cpu_kv_layout layout, int32_t slot) {
+    int16_t piece[CPU_BYTES_GROUP];
+    const float step = fixed_byte_step(v, head_dim, F16_MAX) * (32768.0f / 32767.0f); // the largest group's is 32767 parts of it
+    memcpy(part + layout.value_scales + (size_t)slot * sizeof step, &step, sizeof step);
+    for (int32_t d = 0, g = 0; d < head_dim; d += CPU_BYTES_GROUP, g++) {
+        const int32_t n = head_dim - d < CPU_BYTES_GROUP ? head_dim - d : CPU_BYTES_GROUP;
+        const int16_t ratio = ratio_at_least(fixed_byte_step(v + d, n, F16_MAX), step);
+        memcpy(part + layout.value_ratios + ((size_t)g * WTL_KV_BLOCK + (size_t)slot) * sizeof ratio, &ratio, sizeof ratio);
+        bytes_of(v + d, n, step * (float)ratio * 0x1p-15f, piece);
+        uint8_t *to = part + layout.values + (size_t)g * CPU_BYTES_VALUES + (size_t)(slot / 2 * 2 * CPU_BYTES_GROUP + slot % 2);
+        for (int32_t i = 0; i < n; i++) to[2 * i] = (uint8_t)piece[i];
+    }
+}
+
+// As head_store_fixed, in bytes.
+static void head_store_bytes(const float *k, const float *v, int32_t head_dim, uint8_t *part, cpu_kv_layout layout, int32_t slot) {
+    head_store_keys(k, head_dim, part + slot * 4, part + layout.key_scales + (size_t)slot * sizeof(uint16_t));
+    head_store_values(v, head_dim, part, layout, slot);
+}
+
 static void head_store_f32(const float *k, const float *v, int32_t head_dim, uint8_t *part, cpu_kv_layout layout, int32_t slot) {
     float *keys = (float *)(void *)part + slot, *values = (float *)(void *)(part + layout.values);
     for (int32_t d = 0; d < head_dim; d++) keys[(size_t)d * WTL_KV_BLOCK] = k[d];
@@ -140,6 +191,7 @@ static void row_kv_store(const wtl_kv_shape *shape, const float *k, const float 
     const cpu_kv_layout layout = cpu_kv_head_layout(shape);
     for (int32_t h = 0, n = shape->head_dim; h < shape->n_heads_kv; h++, k += n, v += n, layer_block += layout.bytes) {
         if (shape->dtype == WTL_DTYPE_F32) head_store_f32(k, v, n, layer_block, layout, slot);
+        else if (shape->dtype == WTL_DTYPE_Q8_0) head_store_bytes(k, v, n, layer_block, layout, slot);
         else head_store_fixed(k, v, n, layer_block, layout, slot);
     }
 }

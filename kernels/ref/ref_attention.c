@@ -11,33 +11,47 @@
 
 #define F16_MAX 65504.0f
 
-static size_t element_bytes(const wtl_kv_shape *shape) { return shape->dtype == WTL_DTYPE_F16 ? 2 : 4; }
+// One K or V of a head. Q8_0: block_q8_0 for every 32 values; the last one may be used in part.
+static size_t stored_bytes(const wtl_kv_shape *shape) {
+    size_t dim = (size_t)shape->head_dim;
+    if (shape->dtype == WTL_DTYPE_Q8_0) return (dim + 31) / 32 * sizeof(block_q8_0);
+    return dim * (shape->dtype == WTL_DTYPE_F16 ? 2 : 4);
+}
 
 size_t ref_kv_layer_bytes(const wtl_kv_shape *shape) {
-    size_t bytes = (size_t)shape->n_heads_kv * 2 * WTL_KV_BLOCK * (size_t)shape->head_dim * element_bytes(shape);
+    size_t bytes = (size_t)shape->n_heads_kv * 2 * WTL_KV_BLOCK * stored_bytes(shape);
     return (bytes + 63) & ~(size_t)63;
 }
 
-// Where head h's K (part 0) or V (part 1) of a position lies. [head_dim] elements.
+// Where head h's K (part 0) or V (part 1) of a position lies.
 static uint8_t *kv_at(const wtl_kv *kv, int32_t seq, int32_t position, int32_t h, int32_t part) {
     int32_t block = kv->table[(int64_t)seq * kv->table_stride + position / WTL_KV_BLOCK];
     assert(block >= 0 && position / WTL_KV_BLOCK < kv->table_stride);
-    size_t element = (((size_t)h * 2 + (size_t)part) * WTL_KV_BLOCK + (size_t)(position % WTL_KV_BLOCK)) *
-                     (size_t)kv->shape.head_dim;
-    return kv->base + (size_t)block * kv->block_bytes + kv->layer_offset + element * element_bytes(&kv->shape);
+    size_t before = ((size_t)h * 2 + (size_t)part) * WTL_KV_BLOCK + (size_t)(position % WTL_KV_BLOCK);
+    return kv->base + (size_t)block * kv->block_bytes + kv->layer_offset + before * stored_bytes(&kv->shape);
 }
 
-// To f16: nearest, ties to even; beyond the largest finite value (Inf too) that value; NaN stays NaN.
-static uint16_t f16_saturated(float x) {
-    if (x > F16_MAX) x = F16_MAX;
-    if (x < -F16_MAX) x = -F16_MAX;
-    return wtl_f16_from_f32(x);
+// Beyond f16's largest finite value (Inf too): that value; NaN stays NaN.
+static float saturated(float x) { return x > F16_MAX ? F16_MAX : x < -F16_MAX ? -F16_MAX : x; }
+
+// x [n] of n <= 32 as bytes times the smallest f16 that is at least their largest magnitude over 127.
+static void store_q8_0(const float *x, int32_t n, block_q8_0 *out) {
+    float largest = 0.0f;
+    for (int32_t i = 0; i < n; i++)
+        if (isnan(x[i]) || fabsf(saturated(x[i])) > largest) largest = fabsf(saturated(x[i]));
+    out->d = wtl_f16_from_f32(largest / 127);
+    if (wtl_f32_from_f16(out->d) < largest / 127) out->d++;
+    const float step = wtl_f32_from_f16(out->d);
+    for (int32_t i = 0; i < n; i++) out->qs[i] = step > 0 ? (int8_t)lrintf(saturated(x[i]) / step) : 0;
 }
 
 static void kv_store(const wtl_kv_shape *shape, uint8_t *to, const float *from) {
+    for (int32_t d = 0; shape->dtype == WTL_DTYPE_Q8_0 && d < shape->head_dim; d += 32)
+        store_q8_0(from + d, shape->head_dim - d < 32 ? shape->head_dim - d : 32, (block_q8_0 *)(void *)to + d / 32);
+    if (shape->dtype == WTL_DTYPE_Q8_0) return;
     for (int32_t d = 0; d < shape->head_dim; d++) {
         if (shape->dtype == WTL_DTYPE_F16)
-            ((uint16_t *)to)[d] = f16_saturated(from[d]);
+            ((uint16_t *)to)[d] = wtl_f16_from_f32(saturated(from[d])); // nearest, ties to even
         else
             ((float *)to)[d] = from[d];
     }
@@ -45,7 +59,10 @@ static void kv_store(const wtl_kv_shape *shape, uint8_t *to, const float *from) 
 
 // One stored K or V of a head [head_dim] in double.
 static void kv_load(const wtl_kv_shape *shape, const uint8_t *from, double *to) {
-    if (shape->dtype == WTL_DTYPE_F16)
+    const block_q8_0 *blocks = (const block_q8_0 *)(const void *)from;
+    if (shape->dtype == WTL_DTYPE_Q8_0)
+        for (int32_t d = 0; d < shape->head_dim; d++) to[d] = (double)wtl_f32_from_f16(blocks[d / 32].d) * blocks[d / 32].qs[d % 32];
+    else if (shape->dtype == WTL_DTYPE_F16)
         for (int32_t d = 0; d < shape->head_dim; d++) to[d] = (double)wtl_f32_from_f16(((const uint16_t *)from)[d]);
     else
         for (int32_t d = 0; d < shape->head_dim; d++) to[d] = (double)((const float *)from)[d];

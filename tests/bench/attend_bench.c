@@ -86,6 +86,7 @@ static double time_limit(cpu_pool *pool, cpu_job run, limit_job *job) {
 
 typedef struct bench_case {
     const char *name;
+    wtl_dtype dtype;
     int32_t heads_kv, group, head_dim, n_rows, depth; // rows at positions depth .. depth + n_rows - 1
     int32_t n_layers; // distinct layers walked, so that decode reads memory and not a cache
     double macs, bytes; // per layer
@@ -95,7 +96,7 @@ typedef struct bench_case {
 } bench_case;
 
 static void run_case(wtl_backend *be, bench_case *c) {
-    wtl_kv_shape shape = {WTL_DTYPE_F16, c->heads_kv, c->head_dim};
+    wtl_kv_shape shape = {c->dtype, c->heads_kv, c->head_dim};
     int32_t n_heads = c->heads_kv * c->group, kv_len = c->depth + c->n_rows, n_blocks = (kv_len + 15) / 16;
     size_t q_floats = (size_t)c->n_rows * (size_t)(n_heads * c->head_dim);
     c->layer_bytes = be->ops->kv_layer_bytes(&shape);
@@ -129,7 +130,7 @@ static void run_case(wtl_backend *be, bench_case *c) {
     }
     double pairs = (double)c->n_rows * c->depth + 0.5 * c->n_rows * (c->n_rows + 1);
     c->macs = pairs * n_heads * c->head_dim * 2.0;
-    c->bytes = (double)kv_len * c->heads_kv * c->head_dim * 4.0;
+    c->bytes = (double)kv_len / WTL_KV_BLOCK * (double)c->layer_bytes;
     be->ops->stream_close(s);
     free(q), free(out), free(table), free(positions), free(seqs);
 }
@@ -144,7 +145,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     cpu_pool *pool = ((cpu_backend *)be)->pool;
-    bench_case cases[] = {
+    const bench_case shapes[] = {
         {.name = "prefill 512, 3x3 heads of 64", .heads_kv = 3, .group = 3, .head_dim = 64, .n_rows = 512, .n_layers = 4},
         {.name = "prefill 512, 1x4 heads of 256", .heads_kv = 1, .group = 4, .head_dim = 256, .n_rows = 512, .n_layers = 4},
         {.name = "prefill 512 at 3584, 3x3 of 64", .heads_kv = 3, .group = 3, .head_dim = 64, .n_rows = 512, .depth = 3584,
@@ -157,6 +158,11 @@ int main(int argc, char **argv) {
         {.name = "decode at 4096, 8x1 heads of 128", .heads_kv = 8, .group = 1, .head_dim = 128, .n_rows = 1, .depth = 4095,
          .n_layers = 8},
     };
+    bench_case cases[2 * sizeof shapes / sizeof shapes[0]]; // each over an F16 and over a Q8_0 cache
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cases[i] = shapes[i / 2];
+        cases[i].dtype = i % 2 ? WTL_DTYPE_Q8_0 : WTL_DTYPE_F16;
+    }
     limit_job job = {0};
     uint8_t *buffer = wtl_pages_alloc(READ_BYTES);
     if (!buffer) abort();
@@ -175,8 +181,8 @@ int main(int argc, char **argv) {
     printf("%s: FMA peak %.1f GMAC/s, reads %.1f GB/s\n", be->ops->describe(be), peak, read);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         bench_case *c = &cases[i];
-        printf("%-34s %8.1f us/layer %7.1f GMAC/s (%3.0f %% of peak) %6.1f GB/s (%3.0f %% of reads)\n", c->name,
-               c->best_ns / 1e3, c->macs / c->best_ns, 100.0 * c->macs / c->best_ns / peak,
+        printf("%-34s %-4s %8.1f us/layer %7.1f GMAC/s (%3.0f %% of peak) %6.1f GB/s (%3.0f %% of reads)\n", c->name,
+               wtl_dtype_get((uint32_t)c->dtype)->name, c->best_ns / 1e3, c->macs / c->best_ns, 100.0 * c->macs / c->best_ns / peak,
                c->bytes / c->best_ns, 100.0 * c->bytes / c->best_ns / read);
         wtl_pages_free(c->pool, c->pool_bytes);
     }

@@ -60,7 +60,7 @@ double kld(json_t *gold, const std::vector<double> &lp) {
     return total + p_rest * std::log(p_rest / q_rest);
 }
 
-class Golden : public testing::TestWithParam<std::tuple<const char *, const char *, const char *>> {
+class Golden : public testing::TestWithParam<std::tuple<const char *, const char *, const char *, wtl_kv_type>> {
   protected:
     void SetUp() override {
         const char *env = std::get<1>(GetParam());
@@ -78,7 +78,7 @@ class Golden : public testing::TestWithParam<std::tuple<const char *, const char
         so.n_ctx = 1024;
         so.n_batch = 128;
         so.n_logits_max = 64;
-        so.kv_type = ref_ ? WTL_KV_F32 : WTL_KV_F16;
+        so.kv_type = std::get<3>(GetParam());
         ASSERT_EQ(wtl_session_open(engine_, &so, &session_, &err), WTL_OK) << err.message;
         n_vocab_ = wtl_engine_describe(engine_).n_vocab;
     }
@@ -185,6 +185,7 @@ TEST_P(Golden, LogitsDoNotDependOnHowTheTokensCame) {
         so.n_seq_max = 3;
         so.n_batch = 128;
         so.n_logits_max = 40;
+        so.kv_type = std::get<3>(GetParam());
         ASSERT_EQ(wtl_session_open(engine, &so, &session, &err), WTL_OK) << err.message;
         int32_t seq[3];
         for (int32_t &s : seq) ASSERT_EQ(wtl_seq_open(session, &s, &err), WTL_OK);
@@ -218,9 +219,14 @@ TEST_P(Golden, LogitsDoNotDependOnHowTheTokensCame) {
     }
 }
 
+using Case = std::tuple<const char *, const char *, const char *, wtl_kv_type>;
 INSTANTIATE_TEST_SUITE_P(RealModels, Golden,
-                         testing::Values(std::make_tuple("smollm2", "WTL_TEST_SMOLLM2", "cpu"), std::make_tuple("gemma3", "WTL_TEST_GEMMA3", "cpu"),
-                                         std::make_tuple("smollm2", "WTL_TEST_SMOLLM2", "ref"), std::make_tuple("gemma3", "WTL_TEST_GEMMA3", "ref")),
-                         [](const auto &info) { return std::string(std::get<0>(info.param)) + "_" + std::get<2>(info.param); });
+                         testing::Values(Case("smollm2", "WTL_TEST_SMOLLM2", "cpu", WTL_KV_F16), Case("gemma3", "WTL_TEST_GEMMA3", "cpu", WTL_KV_F16),
+                                         Case("smollm2", "WTL_TEST_SMOLLM2", "cpu", WTL_KV_Q8_0), Case("gemma3", "WTL_TEST_GEMMA3", "cpu", WTL_KV_Q8_0),
+                                         Case("smollm2", "WTL_TEST_SMOLLM2", "ref", WTL_KV_F32), Case("gemma3", "WTL_TEST_GEMMA3", "ref", WTL_KV_F32)),
+                         [](const auto &info) {
+                             const bool bytes = std::get<3>(info.param) == WTL_KV_Q8_0;
+                             return std::string(std::get<0>(info.param)) + "_" + std::get<2>(info.param) + (bytes ? "_q8_0" : "");
+                         });
 
 } // namespace

@@ -9,7 +9,7 @@ constexpr uint32_t kSeed = 9000;
 
 std::string words(const AttentionCase &c) {
     std::ostringstream s;
-    s << (c.dtype == WTL_DTYPE_F16 ? "f16" : "f32") << ", " << c.n_heads_kv << " kv heads x " << c.group << ", head_dim "
+    s << wtl_dtype_get(c.dtype)->name << ", " << c.n_heads_kv << " kv heads x " << c.group << ", head_dim "
       << c.head_dim << ", window " << c.window << ", " << name_of(c.fill) << ", spans";
     for (Span span : c.spans) s << " " << span.cached << "+" << span.fresh;
     s << ", seed " << kSeed;
@@ -55,12 +55,12 @@ TEST_P(Attention, EveryCaseMatchesTheDefinition) {
     }
 }
 
-// A row that sees only itself gives back its own v as the cache holds it: f32 and (ref) f16 with saturation bit for bit, 16
-// bits of whatever kind within half a step.
+// A row that sees only itself gives back its own v as the cache holds it: f32 and (ref) f16 and q8_0 with saturation bit for
+// bit, 16 bits and bytes of whatever kind within half a step.
 TEST_P(Attention, CacheRoundsToNearestEvenAndSaturates) {
     Rig rig(GetParam());
     CHECKER_RIG(rig);
-    for (wtl_dtype dtype : {WTL_DTYPE_F16, WTL_DTYPE_F32}) {
+    for (wtl_dtype dtype : {WTL_DTYPE_F16, WTL_DTYPE_F32, WTL_DTYPE_Q8_0}) {
         AttentionCase c = {2, 2, 64, dtype, 1, {{0, 40}}};
         std::vector<Sequence> sequences = sequences_of(c);
         Host &v = sequences[0].v;
@@ -76,22 +76,23 @@ TEST_P(Attention, CacheRoundsToNearestEvenAndSaturates) {
             default: break;
             }
         }
-        Host want(40, 2 * 2 * 64);
-        for (int p = 0; p < 40; p++)
-            for (int i = 0; i < want.cols; i++) want.at(p, i) = stored(dtype, v.at(p, i / 128 * 64 + i % 64)) + 0.0f;
-        Host got = run(rig, c, sequences);
-        for (float &x : got.v) x += 0.0f; // the sign of zero is lost in a sum that starts at zero
-        if (dtype == WTL_DTYPE_F32 || GetParam().backend == "ref") {
-            EXPECT_TRUE(same_bits(got, want)) << (dtype == WTL_DTYPE_F16 ? "f16" : "f32");
-            continue;
-        }
+        Host want(40, 2 * 2 * 64), given = want;
         std::vector<double> bound;
         for (int p = 0; p < 40; p++)
-            for (int i = 0; i < want.cols; i++) {
-                float &x = want.at(p, i) = std::fmin(std::fmax(v.at(p, i / 128 * 64 + i % 64), -65504.0f), 65504.0f);
-                bound.push_back(stored_error(x, 1.001 * half_step(v.row(p) + i / 128 * 64, 64, 16383, HUGE_VAL)) + 4 * kEps * std::fabs(x));
+            for (int h = 0; h < 4; h++) { // query heads
+                const float *x = v.row(p) + h / 2 * 64;
+                std::vector<float> held = stored(dtype, x, 64);
+                std::vector<double> off = rounding(dtype, Part::Value, x, 64);
+                for (int i = 0; i < 64; i++) {
+                    want.at(p, h * 64 + i) = held[i] + 0.0f;
+                    given.at(p, h * 64 + i) = saturated(x[i]);
+                    bound.push_back(1.001 * off[i] + 4 * kEps * std::fabs(saturated(x[i])));
+                }
             }
-        EXPECT_TRUE(within(got, want, bound));
+        Host got = run(rig, c, sequences);
+        for (float &x : got.v) x += 0.0f; // the sign of zero is lost in a sum that starts at zero
+        if (dtype == WTL_DTYPE_F32 || GetParam().backend == "ref") EXPECT_TRUE(same_bits(got, want)) << wtl_dtype_get(dtype)->name;
+        else EXPECT_TRUE(within(got, given, bound)) << wtl_dtype_get(dtype)->name;
     }
 }
 

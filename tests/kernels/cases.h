@@ -103,7 +103,7 @@ struct AttentionCase {
 inline std::vector<AttentionCase> attention_cases() {
     std::vector<AttentionCase> cases;
     const std::vector<Span> mixed = {{0, 17}, {33, 1}, {15, 1}, {16, 5}, {0, 1}, {255, 2}, {99, 1}};
-    for (wtl_dtype dtype : {WTL_DTYPE_F16, WTL_DTYPE_F32}) {
+    for (wtl_dtype dtype : {WTL_DTYPE_F16, WTL_DTYPE_F32, WTL_DTYPE_Q8_0}) {
         // the two real models, Llama-like, and every combination of kv heads and groups at odd head sizes
         cases.push_back({3, 3, 64, dtype, 0, mixed});
         cases.push_back({1, 4, 256, dtype, 0, mixed});

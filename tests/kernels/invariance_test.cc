@@ -168,6 +168,7 @@ TEST_P(Invariance, AttentionInAnyChunksAndCompany) {
     const AttentionCase cases[] = {
         {3, 3, 64, WTL_DTYPE_F16, 0, {}},  {1, 4, 256, WTL_DTYPE_F16, 100, {}}, {1, 4, 64, WTL_DTYPE_F32, 0, {}},
         {2, 1, 80, WTL_DTYPE_F16, 33, {}}, {1, 3, 128, WTL_DTYPE_F32, 512, {}},
+        {3, 3, 64, WTL_DTYPE_Q8_0, 0, {}}, {1, 4, 256, WTL_DTYPE_Q8_0, 100, {}}, {1, 7, 80, WTL_DTYPE_Q8_0, 33, {}},
     };
     for (const AttentionCase &c : cases) {
         std::vector<Sequence> alone = {random_sequence(c, kSeed, 530)}, company = alone;

@@ -31,7 +31,7 @@ constexpr Tolerance kRmsNorm    = {1.0, 2 * kSmallest};  // sum|a b| = |ref|: al
 constexpr Tolerance kRopeTable  = {0.5, 1e-9};           // one rounding of a value computed in double
 constexpr Tolerance kRope       = {1.0, 2 * kSmallest};
 constexpr Tolerance kGlu        = {4.0, 2 * kSmallest};  // vector exp and tanh of a few ulp
-constexpr Tolerance kAttention  = {0.25, 4 * kSmallest};  // scores and weighted sum; F16 caches add KV16: attention_oracle.h
+constexpr Tolerance kAttention  = {0.25, 4 * kSmallest};  // scores and weighted sum; F16 caches add KV16, Q8_0 ones KV8: attention_oracle.h
 // add, gather_rows, embed with scale 1, kv_write: EXACT.
 
 // Activations whose block maximum lies below this may count as zero: 127 / amax would overflow further down.

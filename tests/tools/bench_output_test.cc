@@ -180,7 +180,7 @@ TEST(BenchOutput, WrongUseGetsASentence) {
     expect_sentence(bench({"-r", "0"}), 2, {"--repetitions 0"});
     expect_sentence(bench({"-pg", "12"}), 2, {"-pg 12"});
     expect_sentence(bench({"-p", "0", "-n", "0"}), 2, {"nothing to measure"});
-    expect_sentence(bench({"-ctk", "q9"}), 2, {"--cache-type-k q9", "f16 or f32"});
+    expect_sentence(bench({"-ctk", "q9"}), 2, {"--cache-type-k q9", "f16 or f32 or q8_0"});
     expect_sentence(bench({"-ctk", "f32"}), 2, {"-ctk f32 -ctv f16", "the same type"});
     expect_sentence(bench({"-o", "xml"}), 2, {"--output xml"});
     expect_sentence(bench({"-npl", "100000"}), 2, {"--n-parallel 100000"});

@@ -63,7 +63,7 @@ TEST(Inspect, TiedModelReadsEverythingPerToken) {
     EXPECT_EQ(info.n_vocab, 10u);
     EXPECT_EQ(info.window, 0u);
     EXPECT_EQ(info.n_window_layers, 0u);
-    EXPECT_EQ(info.kv_bytes_per_token, 4u * 2 * 16 * 2 * 2);
+    EXPECT_EQ(info.kv_bytes_per_token, 4u * 2 * (16 * 2 * 2 + 8)) << "numbers and two scales";
     EXPECT_FALSE(info.has_vocab);
     EXPECT_FALSE(info.has_template);
     EXPECT_STREQ(info.vocab_model, "");
@@ -100,7 +100,7 @@ TEST(Inspect, WindowLayers) {
     EXPECT_EQ(info.window, 128u);
     EXPECT_EQ(info.n_window_layers, 4u); // every sixth is global, and there are four
     EXPECT_EQ(info.head_dim, 32u);
-    EXPECT_EQ(info.kv_bytes_per_token, 4u * 2 * 32 * 2 * 2);
+    EXPECT_EQ(info.kv_bytes_per_token, 4u * 2 * (32 * 2 * 2 + 8);
 }
 
 TEST(Inspect, UnknownArchitectureIsDescribedAllTheSame) {
@@ -122,7 +122,7 @@ TEST(Inspect, UnknownArchitectureIsDescribedAllTheSame) {
     EXPECT_EQ(info.n_heads_kv, 4u); // the largest layer's
     EXPECT_EQ(info.head_dim, 10u);
     EXPECT_EQ(info.window, 9u);
-    EXPECT_EQ(info.kv_bytes_per_token, (2u + 0 + 4) * (10 + 6) * 2);
+    EXPECT_EQ(info.kv_bytes_per_token, (2u + 0 + 4) * ((10 + 6) * 2 + 8));
     EXPECT_EQ(info.decode_bytes, 2u * 4 * 34 + kNorm); // two of eight experts
     EXPECT_EQ(info.n_vocab, 2u);
     EXPECT_TRUE(info.has_vocab);
@@ -223,7 +223,7 @@ TEST(Inspect, RealModels) {
     EXPECT_STREQ(info.obstacle, "");
     EXPECT_EQ(info.n_params, 134515008u);
     EXPECT_EQ(info.decode_bytes, info.tensor_bytes);
-    EXPECT_EQ(info.kv_bytes_per_token, 23040u);
+    EXPECT_EQ(info.kv_bytes_per_token, 23760u);
     EXPECT_TRUE(info.has_template);
     wtl_file_close(&file);
     ASSERT_EQ(wtl_file_open(gemma3, &file, &err), WTL_OK) << err.message;
@@ -232,7 +232,7 @@ TEST(Inspect, RealModels) {
     EXPECT_EQ(info.n_vocab, 262144u);
     EXPECT_EQ(info.n_window_layers, 15u);
     EXPECT_EQ(info.window, 512u);
-    EXPECT_EQ(info.kv_bytes_per_token, 18432u);
+    EXPECT_EQ(info.kv_bytes_per_token, 18576u);
     EXPECT_FALSE(info.has_template);
     wtl_file_close(&file);
 }

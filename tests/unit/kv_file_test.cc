@@ -153,7 +153,7 @@ TEST_P(KvFileRoundTrip, WhatWasSavedIsFoundAgainWithTheSameBits) {
     ASSERT_EQ(wtl_session_load(first.s, folder.file().c_str(), &loaded, &err), WTL_OK) << err.message;
     EXPECT_EQ(loaded, 0u) << "all of it was there already";
 }
-INSTANTIATE_TEST_SUITE_P(Models, KvFileRoundTrip, testing::Combine(testing::Values("llama", "gemma3"), testing::Values(WTL_KV_F16, WTL_KV_F32)));
+INSTANTIATE_TEST_SUITE_P(Models, KvFileRoundTrip, testing::Combine(testing::Values("llama", "gemma3"), testing::Values(WTL_KV_F16, WTL_KV_F32, WTL_KV_Q8_0)));
 
 TEST_F(KvFile, EveryFlippedByteIsRefused) {
     const std::vector<uint8_t> good = make_file(prefix_options(256, 2, 128, 0));
@@ -205,9 +205,11 @@ TEST_F(KvFile, AnotherModelTypeOrMachineIsRefused) {
     Engine other_engine(other.path()), llama_engine(llama.path());
     refused(other_engine, o, "another model");
     refused(llama_engine, o, "another model");
-    wtl_session_options f32 = o;
-    f32.kv_type = WTL_KV_F32;
-    refused(engine, f32, "number type");
+    wtl_session_options other_type = o;
+    other_type.kv_type = WTL_KV_F32;
+    refused(engine, other_type, "number type");
+    other_type.kv_type = WTL_KV_Q8_0;
+    refused(engine, other_type, "number type");
     if (cpu_isa_available(CPU_ISA_AVX2)) {
         ScopedEnv env("WTL_CPU_MASK", "scalar");
         Engine scalar(model.path());

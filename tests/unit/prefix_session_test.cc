@@ -96,14 +96,14 @@ TEST_P(PrefixBits, AlsoWhenBlocksAreEvictedAllTheTime) {
 }
 
 std::string case_name(const testing::TestParamInfo<Case> &info) {
-    return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param) + (std::get<2>(info.param) == WTL_KV_F32 ? "_f32" : "_f16");
+    return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param) + (std::get<2>(info.param) == WTL_KV_F32 ? "_f32" : std::get<2>(info.param) == WTL_KV_F16 ? "_f16" : "_q8_0");
 }
 INSTANTIATE_TEST_SUITE_P(Models, PrefixBits,
                          testing::Combine(testing::Values("llama", "gemma3"), testing::Values("avx2", "avx512vnni"),
-                                          testing::Values(WTL_KV_F16, WTL_KV_F32)),
+                                          testing::Values(WTL_KV_F16, WTL_KV_F32, WTL_KV_Q8_0)),
                          case_name);
 INSTANTIATE_TEST_SUITE_P(Scalar, PrefixBits,
-                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("scalar"), testing::Values(WTL_KV_F16)), case_name);
+                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("scalar"), testing::Values(WTL_KV_F16, WTL_KV_Q8_0)), case_name);
 
 struct Prefix : testing::Test {
     Prefix() : model(options()), engine(model.path()) {}

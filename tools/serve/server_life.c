@@ -84,7 +84,7 @@ static int open_batch(life *l, wtl_error *err) {
     wtl_batch_options options = {.engine = l->s.engine, .energy = l->s.desk.energy, .n_parallel = (int32_t)o->n_parallel,
                                  .n_ctx = (int32_t)(o->n_ctx / o->n_parallel), .n_batch = (int32_t)o->n_batch,
                                  .kv_bytes = (uint64_t)(o->kv_memory_mib * 1048576.0), .no_prefix_cache = o->no_prefix_cache,
-                                 .kv_type = o->kv && strcmp(o->kv, "f32") == 0 ? WTL_KV_F32 : WTL_KV_F16, .n_queue = (int32_t)o->n_queue,
+                                 .kv_type = kv_type_of(o->kv), .n_queue = (int32_t)o->n_queue,
                                  .n_draft = o->n_draft > 0 ? (int32_t)o->n_draft : -1, .max_itl_ns = (uint64_t)(o->max_itl_ms * 1e6)};
     if (o->n_ubatch > 0 && (options.n_batch == 0 || o->n_ubatch < o->n_batch)) options.n_batch = (int32_t)o->n_ubatch;
     return wtl_batch_open(&options, &l->s.batch, err) == WTL_OK ? CLI_GO : fail_load(l, err->message);
