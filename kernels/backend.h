@@ -163,8 +163,8 @@ typedef struct wtl_backend_ops {
     // Stores k, v [n_rows, n_heads_kv * head_dim] at each row's position. Anything but F32 saturates at +-65504 and rounds to
     // nearest. 16 bits: to f16, or (cpu) to whole numbers of a step, one step for a head's K at a position and one for its V:
     // for K max(largest / 32767, norm / 46300), for V largest / 16383. Bytes: to whole numbers of a step per 32, largest / 127
-    // rounded up: to an f16, or (cpu, V) to a multiple of the head's largest step / 32767. What a position is stored as
-    // depends on it alone.
+    // rounded up: to an f16, or (cpu, V) to a multiple of the head's largest step / 32767; whole 32 may be turned by the
+    // Hadamard matrix before (cpu). What a position is stored as depends on it alone.
     void (*kv_write)(wtl_stream *s, wtl_mat k, wtl_mat v, const wtl_kv *kv, const wtl_rows *rows);
     // Causal attention: out = softmax(scale * q k^T over the visible positions) v, per query head. Over a cache of whole
     // numbers q may be rounded as K is, and a row's weights times the steps of V, in partitions of 256 positions, to whole

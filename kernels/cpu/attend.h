@@ -6,7 +6,7 @@
 // for K and one for V: integer dot products run at twice the speed of f32 without a conversion, and their sums are exact.
 // There two neighbours along the reduction make a lane: keys [dimension pairs][16 positions][2], values
 // [padded head_dim / 16][8 position pairs][16 dimensions][2]. WTL_DTYPE_Q8_0 is bytes times a step for 32 dimensions of a
-// position: keys + 128 as [dimension quads][16 positions][4], f16 steps; values as [head_dim / 32][8 position pairs]
+// position, which are turned before (turn.h) where they are whole 32: keys + 128 as [dimension quads][16 positions][4], f16 steps; values as [head_dim / 32][8 position pairs]
 // [32 dimensions][2], whose steps are an f32 for the head times whole numbers of 1/32768, so that weights can be made whole
 // numbers once and scaled for every 32 dimensions as integers. Parts start at multiples of 64 bytes. What lies in slots
 // without a position or in the padding is never looked at. cpu_attention.c splits the work and owns the memory.

@@ -8,5 +8,5 @@
 const cpu_attend_table cpu_attend_avx512vnni = {
     .f32 = {.query = f32_query, .part = f32_part, .merge = f32_merge, .finish = attend_finish},
     .fixed = {.query = fixed_query, .part = fixed_part, .merge = fixed_merge, .finish = attend_finish},
-    .bytes = {.query = bytes_query, .part = bytes_part, .merge = fixed_merge, .finish = attend_finish},
+    .bytes = {.query = bytes_query, .part = bytes_part, .merge = fixed_merge, .finish = bytes_finish},
 };

@@ -1,14 +1,14 @@
 // Attention over one partition of a Q8_0 cache for one instruction set: a part of attend_<isa>.c, after the fixed-point one.
 //
-// Queries become bytes times a step per 32 dimensions, like keys: each 32 make an exact sum of integers, and a score adds
-// these times both steps in ascending order. Softmax and whole-numbered weights are those of the fixed-point kernel; the
+// Queries are turned (turn.h) and become bytes times a step per 32 dimensions, like keys: each 32 make an exact sum of
+// integers, and a score adds these times both steps in ascending order. Weighted sums are turned back at the end. Softmax and whole-numbered weights are those of the fixed-point kernel; the
 // weights are scaled, as integers, to the step that 32 dimensions of a position's values have, and weighted sums are exact.
 // A byte times a weight of 16 bits is multiplied as a pair of int16. So here too which rows share a tile changes no bit.
 // SPDX-License-Identifier: Apache-2.0
 #include <math.h>
 
 #include "kernels/cpu/attend.h"
-#include "kernels/cpu/fixed.h"
+#include "kernels/cpu/turn.h"
 
 // Register tiles: rows x vectors, of keys with a sum of integers and one of floats each, of values with a sum of integers.
 #define GROUP_QUADS (CPU_BYTES_GROUP / 4)
@@ -41,15 +41,17 @@ static void bytes_query(const cpu_attend_tile *t, int32_t row, const float *q, f
     const bytes_row to = bytes_row_at(t, row);
     for (int32_t g = 0, d = 0; d < t->head_dim; g++, d += CPU_BYTES_GROUP) {
         const int32_t n = t->head_dim - d < CPU_BYTES_GROUP ? t->head_dim - d : CPU_BYTES_GROUP;
-        const float step = fixed_byte_step(q + d, n, INFINITY);
+        float turned[CPU_BYTES_GROUP];
+        if (n == CPU_BYTES_GROUP) turn(q + d, INFINITY, turned);
+        const float *x = n == CPU_BYTES_GROUP ? turned : q + d, step = fixed_byte_step(x, n);
         const vec per_step = v_set1(fixed_per_step(step));
         ivec sum = i_zero();
         for (int32_t i = 0; i < n; i += CPU_LANES) {
-            const ivec x = i_round(v_mul(fixed_load(q + d, i, n, INFINITY), per_step));
-            iq_store(to.numbers + d + i, x);
-            sum = i_add(sum, x);
+            const ivec whole = i_round(v_mul(fixed_load(x, i, n, INFINITY), per_step));
+            iq_store(to.numbers + d + i, whole);
+            sum = i_add(sum, whole);
         }
-        to.steps[g] = step;
+        to.steps[g] = n == CPU_BYTES_GROUP ? step * (1.0f / TURN_WIDTH) : step;
         to.starts[g] = step > 0.0f ? (int32_t)v_sum(v_from_int(sum)) * -128 : 0;
     }
     t->q_scale[row] = scale * 1.44269504f;
@@ -153,4 +155,14 @@ static void bytes_part(const cpu_attend_tile *t) {
 #endif
     for (; n - row >= 2; row += 2) bytes_group(2, t, row);
     for (; n - row >= 1; row++) bytes_group(1, t, row);
+}
+
+static void bytes_finish(const float *sum, const float *from, float *out, int32_t n) {
+    const float factor = 1.0f / *sum, turned_factor = factor * (1.0f / TURN_WIDTH);
+    int32_t i = 0;
+    for (; i + TURN_WIDTH <= n; i += TURN_WIDTH) {
+        turn(from + i, INFINITY, out + i);
+        for (int32_t j = i; j < i + TURN_WIDTH; j += CPU_LANES) v_store(out + j, v_mul(v_load(out + j), v_set1(turned_factor)));
+    }
+    attend_finish(sum, from + i, out + i, n - i);
 }

@@ -42,11 +42,11 @@ CPU_INLINE float fixed_step(const float *x, int32_t n, float limit, float most, 
     return (largest >= 0x1p-100f ? largest : 0.0f) * (by_norm < 1.0f / most ? 1.0f / most : by_norm);
 }
 
-// Largest magnitude of x [n] over 127, 0 below 2^-100, NaN where one is NaN or (when limit is Inf) Inf: the step of bytes.
-CPU_INLINE float fixed_byte_step(const float *x, int32_t n, float limit) {
+// Largest magnitude of x [n] over 127, 0 below 2^-100, NaN where one is NaN or Inf: the step of bytes.
+CPU_INLINE float fixed_byte_step(const float *x, int32_t n) {
     vec top = v_zero(), poison = v_zero();
     for (int32_t i = 0; i < n; i += CPU_LANES) {
-        vec v = fixed_load(x, i, n, limit);
+        vec v = fixed_load(x, i, n, INFINITY);
         top = v_max(v_abs(v), top);
         poison = v_fma(v, v_zero(), poison);
     }

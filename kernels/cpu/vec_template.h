@@ -5,7 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/attend.h"
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/fixed.h"
+#include "kernels/cpu/turn.h"
 
 #include <math.h>
 #include <string.h>
@@ -136,20 +136,28 @@ static uint16_t f16_at_least(float x) {
     return wtl_f32_from_f16(h) < x ? (uint16_t)(h + 1) : h;
 }
 
-// x [n] of n <= 32 as whole numbers of step.
+// x [n] of n <= 32 as it is rounded to bytes: turned where it is a whole group.
+static void bytes_turn(const float *x, int32_t n, float out[CPU_BYTES_GROUP]) {
+    if (n == CPU_BYTES_GROUP) turn(x, F16_MAX, out);
+    else for (int32_t i = 0; i < n; i += CPU_LANES) v_store(out + i, fixed_load(x, i, n, F16_MAX));
+}
+
+// x [n] of n <= 32 in whole numbers of step.
 static void bytes_of(const float *x, int32_t n, float step, int16_t out[CPU_BYTES_GROUP]) {
     const vec per_step = v_set1(fixed_per_step(step));
-    for (int32_t i = 0; i < n; i += CPU_LANES) v_store_i16(out + i, v_mul(fixed_load(x, i, n, F16_MAX), per_step));
+    for (int32_t i = 0; i < n; i += CPU_LANES) v_store_i16(out + i, v_mul(v_load(x + i), per_step));
 }
 
 // keys [quads, 16 slots, 4] from the slot's first byte on, steps [groups, 16] from the slot's
 static void head_store_keys(const float *k, int32_t head_dim, uint8_t *keys, uint8_t *steps) {
+    float turned[CPU_BYTES_GROUP];
     int16_t piece[CPU_BYTES_GROUP];
     for (int32_t d = 0; d < head_dim; d += CPU_BYTES_GROUP, steps += WTL_KV_BLOCK * sizeof(uint16_t)) {
         const int32_t n = head_dim - d < CPU_BYTES_GROUP ? head_dim - d : CPU_BYTES_GROUP;
-        const uint16_t step = f16_at_least(fixed_byte_step(k + d, n, F16_MAX));
+        bytes_turn(k + d, n, turned);
+        const uint16_t step = f16_at_least(fixed_byte_step(turned, n));
         memcpy(steps, &step, sizeof step);
-        bytes_of(k + d, n, wtl_f32_from_f16(step), piece);
+        bytes_of(turned, n, wtl_f32_from_f16(step), piece);
         for (int32_t i = 0; i < n; i++) keys[(size_t)((d + i) / 4) * WTL_KV_BLOCK * 4 + (size_t)(i % 4)] = (uint8_t)(piece[i] + 128);
     }
 }
@@ -161,15 +169,24 @@ static int16_t ratio_at_least(float step, float head_step) {
     return (int16_t)(ratio < 32767.0f ? ratio : 32767.0f);
 }
 
+// The first pass finds the head's step, 32767 parts of which are the largest group's; the second one turns once more, which
+// is cheaper than a place to keep heads of any size.
 static void head_store_values(const float *v, int32_t head_dim, uint8_t *part, cpu_kv_layout layout, int32_t slot) {
+    float turned[CPU_BYTES_GROUP], step = 0.0f;
     int16_t piece[CPU_BYTES_GROUP];
-    const float step = fixed_byte_step(v, head_dim, F16_MAX) * (32768.0f / 32767.0f); // the largest group's is 32767 parts of it
+    for (int32_t d = 0; d < head_dim; d += CPU_BYTES_GROUP) {
+        const int32_t n = head_dim - d < CPU_BYTES_GROUP ? head_dim - d : CPU_BYTES_GROUP;
+        bytes_turn(v + d, n, turned);
+        const float own = fixed_byte_step(turned, n) * (32768.0f / 32767.0f);
+        step = own <= step ? step : own + 0.0f * step; // NaN stays
+    }
     memcpy(part + layout.value_scales + (size_t)slot * sizeof step, &step, sizeof step);
     for (int32_t d = 0, g = 0; d < head_dim; d += CPU_BYTES_GROUP, g++) {
         const int32_t n = head_dim - d < CPU_BYTES_GROUP ? head_dim - d : CPU_BYTES_GROUP;
-        const int16_t ratio = ratio_at_least(fixed_byte_step(v + d, n, F16_MAX), step);
+        bytes_turn(v + d, n, turned);
+        const int16_t ratio = ratio_at_least(fixed_byte_step(turned, n), step);
         memcpy(part + layout.value_ratios + ((size_t)g * WTL_KV_BLOCK + (size_t)slot) * sizeof ratio, &ratio, sizeof ratio);
-        bytes_of(v + d, n, step * (float)ratio * 0x1p-15f, piece);
+        bytes_of(turned, n, step * (float)ratio * 0x1p-15f, piece);
         uint8_t *to = part + layout.values + (size_t)g * CPU_BYTES_VALUES + (size_t)(slot / 2 * 2 * CPU_BYTES_GROUP + slot % 2);
         for (int32_t i = 0; i < n; i++) to[2 * i] = (uint8_t)piece[i];
     }

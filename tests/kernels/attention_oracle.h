@@ -7,7 +7,8 @@
 // that may be rounded to 16 bits too. Each such rounding is independent of the others, so they add like a random walk: the
 // bound allows three times the root of the sum of their squares (5 sigma of a uniform error), for whichever is coarser.
 //
-// KV8: the same for a Q8_0 cache, whose numbers and queries are bytes times a step per 32. Where scores may be off by more than a
+// KV8: the same for a Q8_0 cache, whose numbers and queries are bytes times a step per 32, of the numbers or of the numbers
+// turned by the Hadamard matrix over its norm, which mixes errors but keeps the sum of their squares. Where scores may be off by more than a
 // tenth, probabilities are not linear in that any more: each may then grow by e to its own error and to what the normaliser
 // may lose by, and these add up in the worst way. Numbers that are all equal are rounded alike: no random walk.
 // SPDX-License-Identifier: Apache-2.0
@@ -56,6 +57,28 @@ inline double half_step(const float *x, int n, double most, double norm) {
 
 enum class Part { Query, Key, Value };
 
+// The step of bytes for x [n] of n <= 32, kept as it is or turned, whichever is coarser.
+inline double byte_step(const float *x, int n) {
+    double top = largest(x, n), turned[kGroup];
+    if (n < kGroup) return top / 127;
+    for (int i = 0; i < kGroup; i++) turned[i] = saturated(x[i]) / std::sqrt(kGroup);
+    for (int apart = 1; apart < kGroup; apart *= 2)
+        for (int i = 0; i < kGroup; i++)
+            if (!(i & apart)) {
+                double a = turned[i], b = turned[i + apart];
+                turned[i] = a + b;
+                turned[i + apart] = a - b;
+            }
+    for (double y : turned) top = std::fmax(top, std::fabs(y));
+    return top / 127;
+}
+
+inline double head_byte_step(const float *x, int n) {
+    double step = 0;
+    for (int from = 0; from < n; from += kGroup) step = std::fmax(step, byte_step(x + from, std::min(kGroup, n - from)));
+    return step;
+}
+
 // What rounding may change in each of x [n].
 inline std::vector<double> rounding(wtl_dtype dtype, Part part, const float *x, int n) {
     std::vector<double> out((size_t)n);
@@ -64,12 +87,11 @@ inline std::vector<double> rounding(wtl_dtype dtype, Part part, const float *x, 
         const double half = part == Part::Value ? half_step(x, n, 16383, HUGE_VAL) : half_step(x, n, 32767, 46300);
         for (int i = 0; i < n; i++) out[i] = kept ? std::fmax(std::fabs((double)saturated(x[i])) * 0x1p-11, half) + 0x1p-25 : half;
     }
-    const double finest = part == Part::Value ? largest(x, n) / 127 / 32767 : 0;
+    const double finest = dtype == WTL_DTYPE_Q8_0 && part == Part::Value ? head_byte_step(x, n) / 32767 : 0;
     for (int from = 0; from < n && dtype == WTL_DTYPE_Q8_0; from += kGroup) {
         const int to = std::min(n, from + kGroup);
-        const double step = largest(x + from, to - from) / 127, half = 1.001 * ((kept ? step * (1 + 0x1p-10) + 0x1p-24 : step) + finest) / 2;
-        // what becomes zero is off by itself, which is not uniform
-        for (int i = from; i < to; i++) out[i] = kept ? std::fmin(half, 2 * std::fabs((double)x[i]) + 0x1p-25) : half;
+        const double step = byte_step(x + from, to - from);
+        for (int i = from; i < to; i++) out[i] = 1.001 * ((kept ? step * (1 + 0x1p-10) + 0x1p-24 : step) + finest) / 2;
     }
     return out;
 }
@@ -87,7 +109,8 @@ inline std::vector<double> weight_error(const AttentionCase &c, const Sequence &
         std::vector<double> step((size_t)n);
         double top = 0, sum = 0;
         for (int i = from; i < to; i++) {
-            step[i] = largest(s.v.row(first + i) + kv, c.head_dim) / (bytes ? 127 : 16383);
+            const float *v = s.v.row(first + i) + kv;
+            step[i] = bytes ? head_byte_step(v, c.head_dim) : largest(v, c.head_dim) / 16383;
             top = std::fmax(top, p[i] * step[i]);
             sum += p[i] * step[i];
         }

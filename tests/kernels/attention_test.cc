@@ -56,7 +56,7 @@ TEST_P(Attention, EveryCaseMatchesTheDefinition) {
 }
 
 // A row that sees only itself gives back its own v as the cache holds it: f32 and (ref) f16 and q8_0 with saturation bit for
-// bit, 16 bits and bytes of whatever kind within half a step.
+// bit, 16 bits of whatever kind within half a step, bytes within three.
 TEST_P(Attention, CacheRoundsToNearestEvenAndSaturates) {
     Rig rig(GetParam());
     CHECKER_RIG(rig);
@@ -83,10 +83,11 @@ TEST_P(Attention, CacheRoundsToNearestEvenAndSaturates) {
                 const float *x = v.row(p) + h / 2 * 64;
                 std::vector<float> held = stored(dtype, x, 64);
                 std::vector<double> off = rounding(dtype, Part::Value, x, 64);
+                const double halves = dtype == WTL_DTYPE_Q8_0 ? 3 : 1.001; // turned ones are sums of 32 errors
                 for (int i = 0; i < 64; i++) {
                     want.at(p, h * 64 + i) = held[i] + 0.0f;
                     given.at(p, h * 64 + i) = saturated(x[i]);
-                    bound.push_back(1.001 * off[i] + 4 * kEps * std::fabs(saturated(x[i])));
+                    bound.push_back(halves * off[i] + 4 * kEps * std::fabs(saturated(x[i])));
                 }
             }
         Host got = run(rig, c, sequences);

@@ -160,7 +160,7 @@ double worst_error(const Shape &s, const Sequence &x) {
                 for (int t = first; t <= p; t++) {
                     float magnitude = 0.0f;
                     for (int i = 0; i < s.head_dim; i++)
-                        if (i == d || s.dtype == WTL_DTYPE_F16) magnitude = std::max(magnitude, std::fabs(x.v[at(t) + i]));
+                        if (i == d || s.dtype != WTL_DTYPE_F32) magnitude = std::max(magnitude, std::fabs(x.v[at(t) + i]));
                     want += score[t] / total * x.v[at(t) + d];
                     size += score[t] / total * (double)magnitude;
                 }
@@ -189,6 +189,7 @@ const Shape shapes[] = {
     {3, 3, 64, 0, WTL_DTYPE_F16},  {1, 4, 256, 0, WTL_DTYPE_F16}, {1, 4, 256, 100, WTL_DTYPE_F16},
     {2, 1, 80, 300, WTL_DTYPE_F16}, {1, 7, 20, 0, WTL_DTYPE_F16},  {2, 2, 64, 33, WTL_DTYPE_F32},
     {4, 1, 96, 0, WTL_DTYPE_F32},  {1, 6, 6, 1, WTL_DTYPE_F32},   {2, 8, 128, 256, WTL_DTYPE_F16},
+    {3, 3, 64, 0, WTL_DTYPE_Q8_0}, {1, 4, 256, 100, WTL_DTYPE_Q8_0}, {2, 1, 80, 300, WTL_DTYPE_Q8_0}, {1, 7, 20, 0, WTL_DTYPE_Q8_0},
 };
 
 TEST(Attend, RowsAreTheirOwn) {
@@ -211,7 +212,7 @@ TEST(Attend, RowsAreTheirOwn) {
                     m.run(x, chunks);
                     if (want.empty()) {
                         want = x.out;
-                        EXPECT_LT(worst_error(s, x), s.dtype == WTL_DTYPE_F16 ? 4e-4 : 6e-6); // 16 bits a number
+                        EXPECT_LT(worst_error(s, x), s.dtype == WTL_DTYPE_F16 ? 4e-4 : s.dtype == WTL_DTYPE_F32 ? 6e-6 : 5e-2); // 16 bits a number, 8 bits
                     }
                     ASSERT_EQ(memcmp(want.data(), x.out.data(), want.size() * sizeof(float)), 0)
                         << threads << " threads, chunks of " << chunks[0];
@@ -231,12 +232,13 @@ TEST(Attend, RowsAreTheirOwn) {
 TEST(Attend, NotANumberStaysWithThoseWhoSeeIt) {
     std::mt19937 rng(7);
     for (const char *mask : masks()) {
-        for (Shape s : {Shape{1, 3, 64, 0, WTL_DTYPE_F16}, Shape{1, 3, 64, 40, WTL_DTYPE_F32}}) {
-            for (float poison : {NAN, INFINITY}) {
-                SCOPED_TRACE(testing::Message() << mask << ", " << s << ", " << poison);
+        for (Shape s : {Shape{1, 3, 64, 0, WTL_DTYPE_F16}, Shape{1, 3, 64, 40, WTL_DTYPE_F32}, Shape{1, 3, 64, 0, WTL_DTYPE_Q8_0},
+                        Shape{1, 3, 40, 40, WTL_DTYPE_Q8_0}}) {
+            for (auto [poison, in_key] : {std::pair(NAN, false), std::pair(INFINITY, false), std::pair(NAN, true)}) {
+                SCOPED_TRACE(testing::Message() << mask << ", " << s << ", " << poison << (in_key ? " in a key" : " in a value"));
                 Sequence clean = make_sequence(rng, s, 300), x = clean;
                 const int bad = 261;
-                x.v[(size_t)bad * s.head_dim + 3] = poison;
+                (in_key ? x.k : x.v)[(size_t)bad * s.head_dim + 3] = poison;
                 Machine m(mask, 2, s, 512);
                 ASSERT_TRUE(m.ok);
                 m.place(rng, {&clean, &x});
@@ -247,7 +249,7 @@ TEST(Attend, NotANumberStaysWithThoseWhoSeeIt) {
                     bool sees = p >= bad && (s.window == 0 || p - bad < s.window);
                     if (!sees) {
                         ASSERT_EQ(memcmp(&clean.out[p * cols], &x.out[p * cols], cols * sizeof(float)), 0) << p;
-                    } else if (s.dtype == WTL_DTYPE_F16 && !std::isnan(poison)) {
+                    } else if (s.dtype != WTL_DTYPE_F32 && !std::isnan(poison)) {
                         ASSERT_TRUE(std::isfinite(x.out[p * cols + 3])) << p; // saturated at 65504
                     } else {
                         ASSERT_FALSE(std::isfinite(x.out[p * cols + 3])) << p;
@@ -262,14 +264,16 @@ TEST(Attend, NotANumberStaysWithThoseWhoSeeIt) {
 TEST(Attend, HugeScores) {
     std::mt19937 rng(9);
     for (const char *mask : masks()) {
-        Shape s = {1, 2, 64, 0, WTL_DTYPE_F16};
-        Sequence x = make_sequence(rng, s, 520);
-        for (float &q : x.q) q *= 3000.0f;
-        Machine m(mask, 2, s, 1024);
-        ASSERT_TRUE(m.ok);
-        m.place(rng, {&x});
-        m.run(x, {520});
-        for (float y : x.out) ASSERT_TRUE(std::isfinite(y)) << mask;
+        for (wtl_dtype dtype : {WTL_DTYPE_F16, WTL_DTYPE_Q8_0}) {
+            Shape s = {1, 2, 64, 0, dtype};
+            Sequence x = make_sequence(rng, s, 520);
+            for (float &q : x.q) q *= 3000.0f;
+            Machine m(mask, 2, s, 1024);
+            ASSERT_TRUE(m.ok);
+            m.place(rng, {&x});
+            m.run(x, {520});
+            for (float y : x.out) ASSERT_TRUE(std::isfinite(y)) << mask << ", dtype " << dtype;
+        }
     }
 }
 

@@ -100,7 +100,7 @@ TEST(Inspect, WindowLayers) {
     EXPECT_EQ(info.window, 128u);
     EXPECT_EQ(info.n_window_layers, 4u); // every sixth is global, and there are four
     EXPECT_EQ(info.head_dim, 32u);
-    EXPECT_EQ(info.kv_bytes_per_token, 4u * 2 * (32 * 2 * 2 + 8);
+    EXPECT_EQ(info.kv_bytes_per_token, 4u * 2 * (32 * 2 * 2 + 8));
 }
 
 TEST(Inspect, UnknownArchitectureIsDescribedAllTheSame) {

@@ -169,4 +169,56 @@ TEST(Vec, CacheStoresAgree) {
     }
 }
 
+// 32 numbers turned as turn.h does it.
+std::vector<double> turned(const std::vector<double> &x) {
+    std::vector<double> out(32);
+    for (unsigned i = 0; i < 32; i++)
+        for (unsigned j = 0; j < 32; j++) out[i] += __builtin_parity(i & j) ? -x[j] : x[j];
+    return out;
+}
+
+// Bytes of a cache, turned back, are the numbers they came from to half a step; the same bytes whatever the instruction set.
+TEST(Vec, ByteCacheStoresAgree) {
+    for (int head_dim : {5, 32, 40, 64}) {
+        wtl_kv_shape shape = {WTL_DTYPE_Q8_0, 2, head_dim};
+        const cpu_kv_layout layout = cpu_kv_head_layout(&shape);
+        std::vector<float> k(2 * head_dim), v(2 * head_dim);
+        const float odd[] = {1e9f, -700.0f, 65519.9f, 3.0f, 1e-8f, -2.5f, 6e2f, 2049.0f, -1.0f, INFINITY, 0.5f};
+        for (int i = 0; i < 2 * head_dim; i++) k[i] = odd[i % 11] * (i % 3 ? 1 : 1e-3f), v[i] = odd[(i + 5) % 11];
+        const int slot = 7;
+        std::vector<uint8_t> first;
+        for (const Isa &isa : isas()) {
+            std::vector<uint8_t> block(cpu_kv_layer_bytes(&shape));
+            isa.kernels->kv_store(&shape, k.data(), v.data(), block.data(), slot);
+            if (first.empty()) first = block;
+            EXPECT_EQ(block, first) << isa.name << ", head_dim " << head_dim;
+            for (int i = 0; i < 4 * cpu_kv_groups(head_dim); i++) {
+                const int h = i / 2 % 2, g = i / 4, n = std::min(32, head_dim - 32 * g);
+                const bool key = i % 2 == 0;
+                const uint8_t *part = block.data() + h * layout.bytes;
+                uint16_t half;
+                int16_t ratio;
+                float top;
+                memcpy(&half, part + layout.key_scales + (g * 16 + slot) * 2, 2);
+                memcpy(&ratio, part + layout.value_ratios + (g * 16 + slot) * 2, 2);
+                memcpy(&top, part + layout.value_scales + slot * 4, 4);
+                const double step = key ? wtl_f32_from_f16(half) : (double)top * ratio / 32768;
+                std::vector<double> stored(32), want(32);
+                double largest = 0;
+                for (int d = 0; d < n; d++) {
+                    const int at = g * 32 + d;
+                    stored[d] = step * (key ? part[at / 4 * 64 + slot * 4 + at % 4] - 128 : (int8_t)part[layout.values + g * 512 + slot / 2 * 64 + d * 2 + slot % 2]);
+                    want[d] = std::fmin(std::fmax((key ? k : v)[h * head_dim + at], -65504.0f), 65504.0f);
+                }
+                if (n == 32) want = turned(want);
+                for (int d = 0; d < n; d++) {
+                    EXPECT_NEAR(stored[d], want[d], 0.5001 * step) << isa.name << (key ? ", key " : ", value ") << g * 32 + d;
+                    largest = std::fmax(largest, std::fabs(want[d]));
+                }
+                EXPECT_LE(step, largest / 127 * 1.001 + 0x1p-24 + (key ? 0 : top / 32767)) << "coarser than it need be";
+            }
+        }
+    }
+}
+
 } // namespace
