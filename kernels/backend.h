@@ -113,6 +113,10 @@ typedef struct wtl_attention {
     int32_t window; // 0: all positions <= own; else only those with own - p < window
 } wtl_attention;
 
+// What a multiply-add multiplies, which decides how many of them a machine does in a second.
+typedef enum wtl_arithmetic { WTL_ARITHMETIC_F32, WTL_ARITHMETIC_INT16, WTL_ARITHMETIC_INT8 } wtl_arithmetic;
+typedef struct wtl_attention_arithmetic { wtl_arithmetic keys, values; } wtl_attention_arithmetic;
+
 // ---- The table ------------------------------------------------------------------------------------------------
 // Tolerance against ref: EXACT (same bits), or SUM(n): |got - ref| <= c sqrt(n) eps sum|a_i b_i|; see tests/kernels.
 // Ops return nothing: a failure sticks to the stream and sync() reports the first one. NaN and Inf in the inputs of a
@@ -133,6 +137,8 @@ typedef struct wtl_backend_ops {
     void (*weight_free)(wtl_backend *be, wtl_weight *w); // accepts NULL
     // Bytes that one layer takes in one KV block (WTL_KV_BLOCK positions of K and V), a multiple of 64.
     size_t (*kv_layer_bytes)(const wtl_kv_shape *shape);
+    // What attention multiplies over a cache of that type: queries with keys, weights with values.
+    wtl_attention_arithmetic (*attention_arithmetic)(wtl_backend *be, wtl_dtype kv);
 
     // -- streams; different streams may run on different threads at once, one stream on one thread at a time --
     size_t (*stream_bytes)(wtl_backend *be, const wtl_stream_limits *limits); // scratch that stream_open will take

@@ -20,7 +20,8 @@ wtl_status wtl_limits_measure(int32_t n_threads, wtl_limits *out, wtl_error *err
     const wtl_status status = cpu_limits_measure(n_threads, NULL, &found, err);
     if (status) return status;
     *out = (wtl_limits){.n_threads = n_threads, .read_gb_per_s = found.read_gbs, .plain_gb_per_s = found.plain_gbs, .int8_gmac_per_s = found.int8_gmacs,
-                        .f32_gmac_per_s = found.f32_gmacs, .int8_arithmetic = found.int8_name, .f32_arithmetic = found.f32_name, .buffer_bytes = found.buffer_bytes};
+                        .int16_gmac_per_s = found.int16_gmacs, .f32_gmac_per_s = found.f32_gmacs, .int8_arithmetic = found.int8_name,
+                        .int16_arithmetic = found.int16_name, .f32_arithmetic = found.f32_name, .buffer_bytes = found.buffer_bytes};
     describe_pattern(&found, out->read_pattern, sizeof out->read_pattern);
     return WTL_OK;
 }

@@ -15,8 +15,8 @@ typedef struct wtl_limits {
     double read_gb_per_s, plain_gb_per_s;
     char read_pattern[96];   // of the best: "huge pages, 2 streams, prefetching 2048 bytes ahead"
     // 1e9 multiply-adds a second, all operands in registers, with the instructions that the cpu backend would use here.
-    double int8_gmac_per_s, f32_gmac_per_s;
-    const char *int8_arithmetic, *f32_arithmetic; // "AVX-512 VNNI vpdpbusd"; static
+    double int8_gmac_per_s, int16_gmac_per_s, f32_gmac_per_s;
+    const char *int8_arithmetic, *int16_arithmetic, *f32_arithmetic; // "AVX-512 VNNI vpdpbusd"; static
     uint64_t buffer_bytes;   // memory that was read
 } wtl_limits;
 

@@ -26,6 +26,7 @@ struct op_profile {
     wtl_backend_ops ops; // first: what the stream points to
     const wtl_backend_ops *real;
     const wtl_model *model;
+    wtl_attention_arithmetic attention;
     int32_t layer; // of the last matrix: the next one is near
     wtl_profile totals;
     wtl_op_profile slots[N_SLOTS];
@@ -132,15 +133,15 @@ static void timed_copy(wtl_stream *s, void *dst, const void *src, size_t bytes) 
 static void clear(op_profile *p) {
     memset(p->slots, 0, sizeof p->slots);
     for (int i = 0; i < N_SLOTS; i++) p->slots[i].name = names[i];
-    p->slots[ATTENTION].own_arithmetic = true;
     p->totals = (wtl_profile){0};
 }
 
-op_profile *op_profile_open(wtl_stream *stream, const wtl_model *model) {
+op_profile *op_profile_open(wtl_stream *stream, const wtl_model *model, wtl_dtype kv) {
     op_profile *p = wtl_calloc(1, sizeof *p);
     if (!p) return NULL;
     p->real = stream->ops;
     p->model = model;
+    p->attention = stream->ops->attention_arithmetic(stream->be, kv);
     p->ops = *stream->ops;
     p->ops.embed = timed_embed;
     p->ops.rms_norm = timed_rms_norm;
@@ -162,11 +163,19 @@ op_profile *op_profile_open(wtl_stream *stream, const wtl_model *model) {
 
 void op_profile_close(op_profile *profile) { wtl_free(profile); }
 
+static void add_macs(wtl_op_profile *o, wtl_arithmetic kind, uint64_t macs) {
+    o->macs += macs;
+    *(kind == WTL_ARITHMETIC_INT8 ? &o->int8_macs : kind == WTL_ARITHMETIC_INT16 ? &o->int16_macs : &o->f32_macs) += macs;
+}
+
 void op_profile_step(op_profile *p, const wtl_step_work *work) {
     p->totals.n_steps++;
     p->totals.step_ns += work->end_ns - work->start_ns;
     p->slots[ATTENTION].bytes += work->kv_read_bytes;
-    for (int32_t i = 0; i < work->n_seqs; i++) p->slots[ATTENTION].macs += work->seqs[i].attention_macs;
+    for (int32_t i = 0; i < work->n_seqs; i++) { // one half with keys, one with values
+        add_macs(&p->slots[ATTENTION], p->attention.keys, work->seqs[i].attention_macs / 2);
+        add_macs(&p->slots[ATTENTION], p->attention.values, work->seqs[i].attention_macs / 2);
+    }
 }
 
 // ---- Asking ---------------------------------------------------------------------------------------------------------

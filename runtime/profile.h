@@ -17,7 +17,8 @@ typedef struct wtl_op_profile {
     uint64_t n_calls, ns;
     uint64_t bytes;   // weights, KV and activations, each operand once
     uint64_t macs;    // multiply-adds of matrices and of attention; 0 for all others
-    bool own_arithmetic; // macs are not of the weights' kind: attention, whose operands are those of the KV cache
+    // Of macs, those that are not of the weights' kind but of attention, whose operands are those of the KV cache.
+    uint64_t int8_macs, int16_macs, f32_macs;
 } wtl_op_profile;
 
 typedef struct wtl_profile {

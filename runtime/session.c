@@ -144,7 +144,7 @@ wtl_status wtl_session_open(const wtl_engine *engine, const wtl_session_options 
     if (!status) status = kvcache_open(&p->kv, &s->kv, err);
     if (!status) status = take_backend_memory(s, err);
     if (status) goto fail;
-    if (p->o.profile && !(s->profile = op_profile_open(s->stream, engine->model))) {
+    if (p->o.profile && !(s->profile = op_profile_open(s->stream, engine->model, p->kv_shape.dtype))) {
         status = wtl_fail(err, WTL_ERR_NO_MEMORY, "out of memory for the profile of a session");
         goto fail;
     }

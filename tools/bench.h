@@ -71,6 +71,7 @@ typedef struct bench_settings {
 
 typedef struct bench_limit { // what the machine allows with that many threads; 0: not measured
     double read_gb_per_s, gmac_per_s;
+    double int8_gmac_per_s, int16_gmac_per_s, f32_gmac_per_s; // gmac_per_s is the one of the weights' kind
     const char *arithmetic; // "int8 avx512vnni"; static
 } bench_limit;
 

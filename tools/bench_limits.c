@@ -21,13 +21,15 @@ int bench_roof(bench_roofs *roofs, const bench_model *model, bool reference, ben
     if (code != CLI_GO) return code;
     const bool floats = model->float_weights || reference;
     *out = (bench_limit){.read_gb_per_s = l.read_gb_per_s, .gmac_per_s = floats ? l.f32_gmac_per_s : l.int8_gmac_per_s,
+                         .int8_gmac_per_s = l.int8_gmac_per_s, .int16_gmac_per_s = l.int16_gmac_per_s, .f32_gmac_per_s = l.f32_gmac_per_s,
                          .arithmetic = floats ? l.f32_arithmetic : l.int8_arithmetic};
     return CLI_GO;
 }
 
 static json_t *limits_json(const wtl_limits *l) {
-    return json_pack("{s:i, s:f, s:f, s:s, s:f, s:s, s:f, s:s, s:I}", "n_threads", (int)l->n_threads, "read_gb_per_s", l->read_gb_per_s, "plain_read_gb_per_s",
+    return json_pack("{s:i, s:f, s:f, s:s, s:f, s:s, s:f, s:s, s:f, s:s, s:I}", "n_threads", (int)l->n_threads, "read_gb_per_s", l->read_gb_per_s, "plain_read_gb_per_s",
                      l->plain_gb_per_s, "read_pattern", l->read_pattern, "int8_gmac_per_s", l->int8_gmac_per_s, "int8_arithmetic", l->int8_arithmetic,
+                     "int16_gmac_per_s", l->int16_gmac_per_s, "int16_arithmetic", l->int16_arithmetic,
                      "f32_gmac_per_s", l->f32_gmac_per_s, "f32_arithmetic", l->f32_arithmetic, "buffer_bytes", (json_int_t)l->buffer_bytes);
 }
 
@@ -35,11 +37,12 @@ static void print_rows(const wtl_limits *limits, size_t n) {
     char cpu[128];
     cli_printf("%s; memory reads of %.0f MB, the best of many patterns; multiply-adds with all operands in registers\n\n", bench_cpu_name(cpu, sizeof cpu),
                (double)limits[0].buffer_bytes / 1e6);
-    cli_printf("| threads | memory GB/s | plain GB/s | int8 GMAC/s | f32 GMAC/s | best way to read |\n| ---: | ---: | ---: | ---: | ---: | --- |\n");
+    cli_printf("| threads | memory GB/s | plain GB/s | int8 GMAC/s | int16 GMAC/s | f32 GMAC/s | best way to read |\n| ---: | ---: | ---: | ---: | ---: | ---: | --- |\n");
     for (size_t i = 0; i < n; i++)
-        cli_printf("| %d | %.1f | %.1f | %.0f | %.0f | %s |\n", limits[i].n_threads, limits[i].read_gb_per_s, limits[i].plain_gb_per_s, limits[i].int8_gmac_per_s,
-                   limits[i].f32_gmac_per_s, limits[i].read_pattern);
-    cli_printf("\nplain: 4 KiB pages without prefetching; int8: %s; f32: %s\n", limits[0].int8_arithmetic, limits[0].f32_arithmetic);
+        cli_printf("| %d | %.1f | %.1f | %.0f | %.0f | %.0f | %s |\n", limits[i].n_threads, limits[i].read_gb_per_s, limits[i].plain_gb_per_s, limits[i].int8_gmac_per_s,
+                   limits[i].int16_gmac_per_s, limits[i].f32_gmac_per_s, limits[i].read_pattern);
+    cli_printf("\nplain: 4 KiB pages without prefetching; int8: %s; int16: %s; f32: %s\n", limits[0].int8_arithmetic,
+               limits[0].int16_arithmetic, limits[0].f32_arithmetic);
 }
 
 static int print_limits(const wtl_limits *limits, size_t n, bench_format format) {

@@ -124,6 +124,7 @@ void cpu_gather_rows(wtl_stream *s, wtl_mat x, const int32_t *row_ids, wtl_mat o
 // cpu_attention.c
 size_t cpu_kv_layer_bytes(const wtl_kv_shape *shape);
 void cpu_kv_write(wtl_stream *s, wtl_mat k, wtl_mat v, const wtl_kv *kv, const wtl_rows *rows);
+wtl_attention_arithmetic cpu_attention_arithmetic(wtl_backend *be, wtl_dtype kv);
 void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows);
 
 // ---- cpu_weights.c, in the op table's signatures -----------------------------------------------------------------------

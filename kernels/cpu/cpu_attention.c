@@ -336,6 +336,12 @@ static const cpu_attend_kernels *attend_kernels(cpu_isa isa, wtl_dtype dtype) {
     return dtype == WTL_DTYPE_F32 ? &table->f32 : dtype == WTL_DTYPE_Q8_0 ? &table->bytes : &table->fixed;
 }
 
+wtl_attention_arithmetic cpu_attention_arithmetic(wtl_backend *be, wtl_dtype kv) {
+    if (kv == WTL_DTYPE_F32) return (wtl_attention_arithmetic){WTL_ARITHMETIC_F32, WTL_ARITHMETIC_F32};
+    const bool bytes = kv == WTL_DTYPE_Q8_0 && ((cpu_backend *)be)->isa == CPU_ISA_AVX512VNNI; // the others multiply bytes as int16
+    return (wtl_attention_arithmetic){bytes ? WTL_ARITHMETIC_INT8 : WTL_ARITHMETIC_INT16, WTL_ARITHMETIC_INT16};
+}
+
 void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows) {
     cpu_backend *be = cpu_of(s);
     cpu_stream *cs = (cpu_stream *)s;

@@ -109,6 +109,7 @@ static const wtl_backend_ops cpu_ops = {
     .free = backend_free,
     .weight_prepare = cpu_weight_prepare,
     .weight_free = cpu_weight_free,
+    .attention_arithmetic = cpu_attention_arithmetic,
     .kv_layer_bytes = cpu_kv_layer_bytes,
     .stream_bytes = stream_bytes,
     .stream_open = stream_open,

@@ -159,8 +159,10 @@ wtl_status cpu_limits_measure(int32_t n_threads, const char *mask, cpu_limits *o
     if (!status) status = measure_reads(team, kernels, true, &found, err);
     if (!status) {
         found.int8_name = kernels->int8_name;
+        found.int16_name = kernels->int16_name;
         found.f32_name = kernels->f32_name;
         found.int8_gmacs = measure_compute(team, kernels->int8);
+        found.int16_gmacs = measure_compute(team, kernels->int16);
         found.f32_gmacs = measure_compute(team, kernels->f32);
         *out = found;
     }

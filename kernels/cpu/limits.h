@@ -1,4 +1,4 @@
-// What this machine can do at most: bytes read from memory, multiply-adds of bytes, multiply-adds of floats. The roof of the roofline.
+// What this machine can do at most: bytes read from memory, multiply-adds of bytes, of 16-bit numbers and of floats. The roof of the roofline.
 //
 // Kernels are in limits_<isa>.c, reached through a table like all others; limits.c runs them on a team of threads and keeps the best of many short
 // runs, since whatever disturbs can only slow down.
@@ -22,11 +22,12 @@ typedef struct cpu_read_pattern {
 #define CPU_LIMIT_PIECE ((size_t)1 << 20) // bytes that one call reads: a multiple of 4 streams of 256 bytes
 
 typedef struct cpu_limit_kernels {
-    const char *int8_name, *f32_name; // the instructions, for reports
+    const char *int8_name, *int16_name, *f32_name; // the instructions, for reports
     // Loads CPU_LIMIT_PIECE bytes; returns something that depends on all of them.
     uint64_t (*read)(const uint8_t *piece, const cpu_read_pattern *pattern);
     // So many rounds in registers; return the multiply-adds that were done.
     double (*int8)(int64_t rounds);
+    double (*int16)(int64_t rounds);
     double (*f32)(int64_t rounds);
 } cpu_limit_kernels;
 
@@ -39,8 +40,8 @@ typedef struct cpu_limits {
     double read_gbs, plain_gbs;   // best pattern and pages; small pages without prefetch
     cpu_read_pattern pattern;     // of read_gbs
     bool huge_pages;              // read_gbs was on huge pages
-    double int8_gmacs, f32_gmacs; // 1e9 multiply-adds a second
-    const char *int8_name, *f32_name;
+    double int8_gmacs, int16_gmacs, f32_gmacs; // 1e9 multiply-adds a second
+    const char *int8_name, *int16_name, *f32_name;
     size_t buffer_bytes;
 } cpu_limits;
 

@@ -17,6 +17,17 @@ static double scalar_int8(int64_t rounds) {
     return (double)N * (double)rounds;
 }
 
+static double scalar_int16(int64_t rounds) {
+    int16_t a[N], b[N];
+    int32_t sum = 0;
+    for (int i = 0; i < N; i++) a[i] = (int16_t)(i % 17), b[i] = (int16_t)(i % 13);
+    for (int64_t r = 0; r < rounds; r++) {
+        for (int i = 0; i < N; i++) sum += a[i] * b[i];
+        __asm__ volatile("" : "+r"(sum) : "m"(a), "m"(b));
+    }
+    return (double)N * (double)rounds;
+}
+
 static double scalar_f32(int64_t rounds) {
     float sums[32] = {0}, x = 0.5f, y = 0.25f;
     __asm__ volatile("" : "+m"(x), "+m"(y));
@@ -28,4 +39,4 @@ static double scalar_f32(int64_t rounds) {
     return (double)N * (double)rounds;
 }
 
-const cpu_limit_kernels cpu_limits_scalar = {"scalar C", "scalar C", read_piece, scalar_int8, scalar_f32};
+const cpu_limit_kernels cpu_limits_scalar = {"scalar C", "scalar C", "scalar C", read_piece, scalar_int8, scalar_int16, scalar_f32};

@@ -11,6 +11,11 @@
 
 static void ref_close(wtl_backend *be) { wtl_free(be); }
 
+static wtl_attention_arithmetic ref_attention_arithmetic(wtl_backend *be, wtl_dtype kv) {
+    (void)be, (void)kv;
+    return (wtl_attention_arithmetic){WTL_ARITHMETIC_F32, WTL_ARITHMETIC_F32};
+}
+
 static const char *ref_describe(wtl_backend *be) {
     (void)be;
     return "ref, double precision, 1 thread";
@@ -133,6 +138,7 @@ static const wtl_backend_ops ref_ops = {
     .free = ref_free,
     .weight_prepare = ref_weight_prepare,
     .weight_free = ref_weight_free,
+    .attention_arithmetic = ref_attention_arithmetic,
     .kv_layer_bytes = ref_kv_layer_bytes,
     .stream_bytes = ref_stream_bytes,
     .stream_open = ref_stream_open,

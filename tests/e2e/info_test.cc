@@ -39,7 +39,7 @@ TEST(Info, Words) {
     EXPECT_TRUE(HasLine(r.out, "  tokenizer ", " gpt2, 4000 tokens")) << r.out;
     EXPECT_TRUE(HasLine(r.out, "  chat template ", " no")) << r.out;
     EXPECT_TRUE(HasLine(r.out, "  decode ", " 0.3 MB of weights are read per decoded token")) << r.out;
-    EXPECT_TRUE(HasLine(r.out, "  KV cache ", " 0.6 kB per token (f16), 0.6 MB for 1000 tokens; with --kv q8_0 0.5 kB")) << r.out;
+    EXPECT_TRUE(HasLine(r.out, "  KV cache ", " 0.6 kB per token (f16), 0.6 MB for 1000 tokens; with --kv q8_0 0.4 kB")) << r.out;
     EXPECT_TRUE(HasLine(r.out, "  embedding ", "  Q8_0")) << r.out;
     EXPECT_TRUE(HasLine(r.out, "  attention ", "  F16 0.0, Q4_1 0.0")) << r.out; // the larger type first
     EXPECT_TRUE(HasLine(r.out, "  output ", "the embedding serves as output")) << r.out;

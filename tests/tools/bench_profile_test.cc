@@ -72,6 +72,30 @@ TEST(BenchProfile, OperationsExplainTheStepAndCountTheSameWork) {
     }
 }
 
+// Attention is held against what the machine does with the numbers of the KV cache: 16 bits, with q8_0 and VNNI bytes for one half.
+TEST(BenchProfile, AttentionHasAShareOfItsOwnLimit) {
+    TinyOptions o;
+    o.type = WTL_DTYPE_Q4_0; // the limit of bytes is the matrices' limit
+    TinyModel model(o);
+    for (const char *kv : {"f16", "q8_0"}) {
+        RunResult r = run_wattle({"bench", "-m", model.path(), "-p", "64", "-n", "0", "-r", "5", "-ctk", kv, "-ctv", kv, "--profile", "-o", "json"});
+        ASSERT_EQ(r.code, 0) << r.err;
+        json_t *reports = json_loads(r.out.c_str(), 0, nullptr), *report = json_array_get(reports, 0), *op;
+        size_t i, found = 0;
+        auto number = [](json_t *o, const char *name) { return json_number_value(json_object_get(o, name)); };
+        json_array_foreach(json_object_get(report, "ops"), i, op) {
+            if (string(json_string_value(json_object_get(op, "op"))) != "attention") continue;
+            const double by_int16 = 100 * number(op, "gmac_per_s") / number(report, "limit_int16_gmac_per_s"), by_int8 = 100 * number(op, "gmac_per_s") / number(report, "limit_gmac_per_s");
+            const bool vnni = string(json_string_value(json_object_get(report, "engine"))).find("vnni") != string::npos;
+            EXPECT_GT(by_int16, 0);
+            EXPECT_NEAR(number(op, "pct_compute"), string(kv) == "q8_0" && vnni ? (by_int16 + by_int8) / 2 : by_int16, 1e-6) << kv;
+            found++;
+        }
+        EXPECT_EQ(found, 1u);
+        json_decref(reports);
+    }
+}
+
 TEST(BenchProfile, RealModel) {
     const char *model = getenv("WTL_TEST_SMOLLM2");
     if (!model) GTEST_SKIP() << "WTL_TEST_SMOLLM2 is not set";

@@ -108,6 +108,8 @@ TEST(Limits, FiguresArePossible) {
     EXPECT_LT(l.read_gb_per_s, 5000);
     EXPECT_GT(l.int8_gmac_per_s, 0.1);
     EXPECT_LT(l.int8_gmac_per_s, 10000);
+    EXPECT_GT(l.int16_gmac_per_s, 0.1);
+    EXPECT_LT(l.int16_gmac_per_s, 10000);
     EXPECT_GT(l.f32_gmac_per_s, 0.05);
     EXPECT_NE(strstr(l.read_pattern, "pages"), nullptr) << l.read_pattern;
     EXPECT_GE(l.buffer_bytes, 64u << 20);
