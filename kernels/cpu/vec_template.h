@@ -151,14 +151,16 @@ static void bytes_of(const float *x, int32_t n, float step, int16_t out[CPU_BYTE
 // keys [quads, 16 slots, 4] from the slot's first byte on, steps [groups, 16] from the slot's
 static void head_store_keys(const float *k, int32_t head_dim, uint8_t *keys, uint8_t *steps) {
     float turned[CPU_BYTES_GROUP];
-    int16_t piece[CPU_BYTES_GROUP];
+    int16_t piece[CPU_BYTES_GROUP] = {0};
+    uint8_t quads[CPU_BYTES_GROUP];
     for (int32_t d = 0; d < head_dim; d += CPU_BYTES_GROUP, steps += WTL_KV_BLOCK * sizeof(uint16_t)) {
         const int32_t n = head_dim - d < CPU_BYTES_GROUP ? head_dim - d : CPU_BYTES_GROUP;
         bytes_turn(k + d, n, turned);
         const uint16_t step = f16_at_least(fixed_byte_step(turned, n));
         memcpy(steps, &step, sizeof step);
         bytes_of(turned, n, wtl_f32_from_f16(step), piece);
-        for (int32_t i = 0; i < n; i++) keys[(size_t)((d + i) / 4) * WTL_KV_BLOCK * 4 + (size_t)(i % 4)] = (uint8_t)(piece[i] + 128);
+        for (int32_t i = 0; i < CPU_BYTES_GROUP; i++) quads[i] = (uint8_t)(piece[i] + 128);
+        for (int32_t i = 0; i < n; i += 4) memcpy(keys + (size_t)((d + i) / 4) * WTL_KV_BLOCK * 4, quads + i, 4);
     }
 }
 

@@ -55,6 +55,24 @@ TEST_P(Attention, EveryCaseMatchesTheDefinition) {
     }
 }
 
+// A bound is three times the root of the sum of squares of the largest errors that rounding can make; uniform ones are on average
+// 1 / sqrt(3) of these, a fifth of the bound, and the bound counts more than these. What is off by a step everywhere would stay below the bound, but not as small as that.
+TEST_P(Attention, RoundingIsAsSmallAsItShouldBeOnAverage) {
+    Rig rig(GetParam());
+    CHECKER_RIG(rig);
+    for (wtl_dtype dtype : {WTL_DTYPE_F16, WTL_DTYPE_Q8_0}) {
+        AttentionCase c = {2, 3, 64, dtype, 0, {{20, 60}}};
+        std::vector<Sequence> sequences = sequences_of(c);
+        Host want(0, c.n_heads_kv * c.group * c.head_dim);
+        std::vector<double> bound;
+        for (int p = 20; p < 80; p++) attend_by_definition(c, sequences[0], p, 1.0f / std::sqrt((float)c.head_dim), Storage::Any, want, bound);
+        Host got = run(rig, c, sequences);
+        double squares = 0;
+        for (size_t i = 0; i < bound.size(); i++) squares += square((got.v[i] - want.v[i]) / bound[i]);
+        EXPECT_LT(std::sqrt(squares / (double)bound.size()), 0.15) << wtl_dtype_get(dtype)->name;
+    }
+}
+
 // A row that sees only itself gives back its own v as the cache holds it: f32 and (ref) f16 and q8_0 with saturation bit for
 // bit, 16 bits of whatever kind within half a step, bytes within three.
 TEST_P(Attention, CacheRoundsToNearestEvenAndSaturates) {
