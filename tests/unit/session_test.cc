@@ -85,7 +85,7 @@ std::vector<Logits> alone(const Engine &engine, const Tokens &tokens, wtl_kv_typ
 bool same_bits(const float *a, const Logits &b) { return memcmp(a, b.data(), b.size() * sizeof(float)) == 0; }
 
 
-class Invariance : public testing::TestWithParam<std::tuple<const char *, const char *, wtl_dtype>> {
+class Invariance : public testing::TestWithParam<std::tuple<const char *, const char *, wtl_dtype, wtl_kv_type>> {
   protected:
     void SetUp() override {
         const char *mask = std::get<1>(GetParam());
@@ -98,6 +98,7 @@ class Invariance : public testing::TestWithParam<std::tuple<const char *, const 
         o.arch = std::get<0>(GetParam());
         o.type = std::get<2>(GetParam());
         o.bias = o.arch == "llama";
+        kv_ = std::get<3>(GetParam());
         model_.reset(new TinyModel(o));
     }
     void TearDown() override {
@@ -105,6 +106,7 @@ class Invariance : public testing::TestWithParam<std::tuple<const char *, const 
         else setenv("WTL_CPU_MASK", old_.c_str(), 1);
     }
     std::string old_;
+    wtl_kv_type kv_ = WTL_KV_F16;
     std::unique_ptr<TinyModel> model_;
 };
 
@@ -127,11 +129,11 @@ TEST_P(Invariance, ThirtyTwoSequencesMixedAndAloneGiveTheSameBits) {
     }
     Engine one(model_->path(), 1);
     std::vector<std::vector<Logits>> want;
-    for (const Tokens &t : tokens) want.push_back(alone(one, t));
+    for (const Tokens &t : tokens) want.push_back(alone(one, t, kv_));
 
     for (int threads = 1; threads <= 3; threads++) {
         Engine engine(model_->path(), threads);
-        Session session(engine, options(kSeqs, kBatch));
+        Session session(engine, options(kSeqs, kBatch, kv_));
         std::vector<int> seq(kSeqs, -1);
         std::vector<size_t> done(kSeqs, 0);
         for (int i = 0; i < 24; i++) seq[i] = session.open();
@@ -182,15 +184,21 @@ TEST_P(Invariance, ThirtyTwoSequencesMixedAndAloneGiveTheSameBits) {
 }
 
 std::string case_name(const testing::TestParamInfo<Invariance::ParamType> &info) {
-    return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param) + "_" + wtl_dtype_get(std::get<2>(info.param))->name;
+    return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param) + "_" + wtl_dtype_get(std::get<2>(info.param))->name +
+           (std::get<3>(info.param) == WTL_KV_Q8_0 ? "_kv_q8_0" : "");
 }
 INSTANTIATE_TEST_SUITE_P(Scalar, Invariance,
-                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("scalar"), testing::Values(WTL_DTYPE_Q4_1)),
+                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("scalar"), testing::Values(WTL_DTYPE_Q4_1),
+                                          testing::Values(WTL_KV_F16, WTL_KV_Q8_0)),
                          case_name);
 INSTANTIATE_TEST_SUITE_P(Models, Invariance,
                          testing::Combine(testing::Values("llama", "gemma3"), testing::Values("avx2", "avx512vnni"),
                                           testing::Values(WTL_DTYPE_Q4_1, WTL_DTYPE_Q8_0, WTL_DTYPE_Q5_0, WTL_DTYPE_Q4_K, WTL_DTYPE_Q6_K,
-                                                          WTL_DTYPE_F16)),
+                                                          WTL_DTYPE_F16), testing::Values(WTL_KV_F16)),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(Kv, Invariance,
+                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("avx2", "avx512vnni"), testing::Values(WTL_DTYPE_Q4_1),
+                                          testing::Values(WTL_KV_Q8_0)),
                          case_name);
 
 // Every weight type on both backends: the quantised int8 path stays near the double oracle.
@@ -222,8 +230,21 @@ TEST(Session, AllWeightTypesRunOnBothBackendsAndAgree) {
     }
 }
 
+// A q8_0 cache takes 140 of 264 bytes for a head of 64 (and its scales): what sessions say that they would take.
+TEST(Session, KvTypesTakeTheMemoryTheySay) {
+    TinyModel model({});
+    Engine engine(model.path(), 1);
+    wtl_memory f16, q8_0;
+    wtl_error err = {};
+    wtl_session_options of_f16 = options(1, 4), of_q8_0 = options(1, 4, WTL_KV_Q8_0), of_none = options(1, 4, (wtl_kv_type)3);
+    ASSERT_EQ(wtl_session_memory(engine.e, &of_f16, &f16, &err), WTL_OK) << err.message;
+    ASSERT_EQ(wtl_session_memory(engine.e, &of_q8_0, &q8_0, &err), WTL_OK) << err.message;
+    EXPECT_EQ(q8_0.kv_bytes * 264, f16.kv_bytes * 140);
+    EXPECT_EQ(wtl_session_memory(engine.e, &of_none, &q8_0, &err), WTL_ERR_INVALID);
+}
+
 TEST(Session, RewindAndTryAgainGivesTheSameBits) {
-    for (const char *arch : {"llama", "gemma3"}) {
+    for (const auto &[arch, kv] : {std::pair("llama", WTL_KV_F16), std::pair("gemma3", WTL_KV_F16), std::pair("llama", WTL_KV_Q8_0), std::pair("gemma3", WTL_KV_Q8_0)}) {
         TinyOptions o;
         o.arch = arch;
         o.type = WTL_DTYPE_Q8_0;
@@ -231,8 +252,8 @@ TEST(Session, RewindAndTryAgainGivesTheSameBits) {
         Engine engine(model.path(), 2);
         std::mt19937 rng(5);
         Tokens tokens = random_tokens(rng, 100);
-        std::vector<Logits> want = alone(engine, tokens);
-        Session session(engine, options(1, 64));
+        std::vector<Logits> want = alone(engine, tokens, kv);
+        Session session(engine, options(1, 64, kv));
         int seq = session.open();
         wtl_error err = {};
         ASSERT_EQ(wtl_session_prefill(session.s, seq, tokens.data(), 100, nullptr, nullptr, &err), WTL_OK) << err.message;
