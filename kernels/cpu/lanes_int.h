@@ -116,7 +116,7 @@ CPU_INLINE void iq_store(iquad_number *p, ivec x) {
     for (int i = 0; i < 4; i++) p[i] = (int16_t)x[i >> 1 | (i & 1) << 1];
 }
 CPU_INLINE ivec i_set1(int32_t x) { return (ivec){x, x, x, x}; }
-CPU_INLINE ivec i_add(ivec a, ivec b) { return a + b; }
+CPU_INLINE ivec i_add(ivec a, ivec b) { return (ivec)((vec_bits)a + (vec_bits)b); }
 CPU_INLINE ivec i_round(vec x) { return (ivec)((vec_bits)(x + v_set1(12582912.0f)) - 0x4B400000u); } // 1.5 * 2^23
 CPU_INLINE vec v_from_int(ivec x) { return (vec){(float)x[0], (float)x[1], (float)x[2], (float)x[3]}; }
 CPU_INLINE void v_store_i16(int16_t *p, vec x) {

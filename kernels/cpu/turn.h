@@ -10,6 +10,7 @@
 #include "kernels/cpu/fixed.h"
 
 #define TURN_WIDTH 32
+#define LANE_BITS (CPU_LANES == 16 ? 4 : CPU_LANES == 8 ? 3 : 2)
 
 // Lane i gets lane i ^ distance; distance < CPU_LANES is a power of two.
 CPU_INLINE vec v_trade(vec x, const int distance) {
@@ -34,9 +35,10 @@ CPU_INLINE void turn(const float *x, float limit, float *out) {
     vec v[TURN_WIDTH / CPU_LANES];
     CPU_UNROLL for (int i = 0; i < TURN_WIDTH / CPU_LANES; i++) {
         v[i] = fixed_load(x, i * CPU_LANES, TURN_WIDTH, limit);
-        CPU_UNROLL for (int bit = 0; 1 << bit < CPU_LANES; bit++) v[i] = v_fma(v[i], v_load(signs[bit]), v_trade(v[i], 1 << bit));
+        CPU_UNROLL for (int bit = 0; bit < LANE_BITS; bit++) v[i] = v_fma(v[i], v_load(signs[bit]), v_trade(v[i], 1 << bit));
     }
-    CPU_UNROLL for (int apart = 1; apart < TURN_WIDTH / CPU_LANES; apart *= 2) {
+    CPU_UNROLL for (int bit = 0; bit < 5 - LANE_BITS; bit++) {
+        const int apart = 1 << bit;
         CPU_UNROLL for (int i = 0; i < TURN_WIDTH / CPU_LANES; i++) {
             if (i & apart) continue;
             const vec a = v[i], b = v[i + apart];
