@@ -71,6 +71,7 @@ typedef struct batch_choice {
     int32_t *reply;    // [n_reply] tokens chosen; fewer than n_decoded when memory was short
     int32_t n_reply, reply_cap;
     int32_t n_match;   // of the guesses in the step
+    int32_t n_wrong;   // guesses forgotten
     batch_draft_trust trust;
     bool ended;
 } batch_choice;

@@ -36,10 +36,10 @@ void batch_retire(wtl_batch *b, batch_request *r) {
 }
 
 // Takes what was guessed wrong out of the choice's sequence.
-static wtl_status forget_guesses(wtl_batch *b, const batch_choice *c, wtl_error *err) {
+static wtl_status forget_guesses(wtl_batch *b, batch_choice *c, wtl_error *err) {
     const int32_t n_wrong = wtl_seq_length(b->session, c->seq) - c->n_held;
     if (!c->n_held || n_wrong < 1) return WTL_OK;
-    if (c->request->facts.energy) wtl_energy_rejected(b->options.energy, c->request->facts.energy, n_wrong);
+    c->n_wrong += n_wrong;
     return wtl_seq_forget(b->session, c->seq, c->n_held, err);
 }
 
@@ -50,6 +50,7 @@ static void end_choice(wtl_batch *b, batch_choice *c) {
     if (c->ended) return;
     if (c->seq >= 0) {
         (void)forget_guesses(b, c, NULL); // it closes in any case
+        if (c->n_wrong && r->facts.energy) wtl_energy_rejected(b->options.energy, r->facts.energy, c->n_wrong);
         wtl_seq_close(b->session, c->seq);
     }
     wtl_sampler_close(&c->sampler);

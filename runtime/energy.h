@@ -55,7 +55,7 @@ void wtl_energy_step_begin(wtl_energy *energy);
 // waits, never allocates; a full ring drops the stamp and counts it (its joules stay unattributed). Thread: that of the step. Sessions
 // on several threads: one lock around begin, step and stamp, since steps that overlap cannot be told apart by any sensor.
 void wtl_energy_step(wtl_energy *energy, const wtl_step_work *work, const uint64_t *requests);
-// n_tok rows of the request's last stamped step were guesses that turned out wrong: its joules, but none of its decoded tokens. Thread: any.
+// n_tok rows of the request's stamped decode steps were guesses that turned out wrong: its joules, but none of its decoded tokens. Thread: any.
 void wtl_energy_rejected(wtl_energy *energy, uint64_t request, int32_t n_tok);
 // The request ended, or was aborted: it keeps the joules used. Thread: any.
 void wtl_energy_end(wtl_energy *energy, uint64_t request);

@@ -88,8 +88,9 @@ TEST_F(ServeChat, OneObjectHasUsageEnergyAndTimings) {
         EXPECT_TRUE(json_is_integer(dig(o.get(), "usage.prompt_tokens_details.cached_tokens")));
         EXPECT_EQ(dig_number(o.get(), "usage.energy_joules"), dig_number(o.get(), "usage.energy.energy_joules"));
         EXPECT_TRUE(json_equal(dig(o.get(), "usage.energy"), dig(o.get(), "energy")));
-        for (const char *key : {"cache_n", "prompt_n", "prompt_ms", "prompt_per_second", "predicted_n", "predicted_ms", "predicted_per_second"})
+        for (const char *key : {"cache_n", "prompt_n", "prompt_ms", "prompt_per_second", "predicted_n", "predicted_ms", "predicted_per_second", "draft_n", "draft_n_accepted"})
             EXPECT_NE(dig(o.get(), std::string("timings.") + key), nullptr) << key;
+        EXPECT_LE(dig_number(o.get(), "timings.draft_n_accepted"), dig_number(o.get(), "timings.draft_n"));
         EXPECT_EQ(dig_number(o.get(), "timings.cache_n") + dig_number(o.get(), "timings.prompt_n"), dig_number(o.get(), "usage.prompt_tokens"));
         EXPECT_NEAR(dig_number(o.get(), "usage.energy.energy_joules"),
                     dig_number(o.get(), "usage.prompt_tokens_details.energy_joules") + dig_number(o.get(), "usage.completion_tokens_details.energy_joules"), 1e-5);

@@ -59,6 +59,8 @@ struct Rig {
             p.facts.n_cached_tok = 4;
             p.facts.n_prefilled_tok = 3;
             p.facts.n_decoded_tok = 11;
+            p.facts.n_drafted_tok = 6;
+            p.facts.n_accepted_tok = 4;
             p.facts.arrived_ns = 1000000;
             p.facts.started_ns = 2000000;
             p.facts.first_token_ns = 32000000;
@@ -238,6 +240,8 @@ TEST(AnswerText, ChatBodyAndUsage) {
     EXPECT_EQ(json_integer_value(at(body, "timings.predicted_n")), 11);
     EXPECT_DOUBLE_EQ(json_real_value(at(body, "timings.predicted_ms")), 100);
     EXPECT_DOUBLE_EQ(json_real_value(at(body, "timings.predicted_per_second")), 90) << "9 of 11 came from decode steps";
+    EXPECT_EQ(json_integer_value(at(body, "timings.draft_n")), 6);
+    EXPECT_EQ(json_integer_value(at(body, "timings.draft_n_accepted")), 4);
     json_decref(body);
 }
 

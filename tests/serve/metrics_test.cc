@@ -72,6 +72,7 @@ TEST_F(Metrics, CountsTheAnswers) {
     for (const char *none : {"end", "stop", "context", "energy", "aborted", "error"})
         EXPECT_EQ(m.at("wattle_requests_total{" + kModel + ",outcome=\"" + none + "\"}"), 0) << none;
     EXPECT_EQ(m.at("wattle_tokens_total{" + kModel + ",kind=\"completion\"}"), 24);
+    EXPECT_LE(m.at("wattle_draft_tokens_total{" + kModel + ",kind=\"accepted\"}"), m.at("wattle_draft_tokens_total{" + kModel + ",kind=\"tried\"}"));
     const double fresh = m.at("wattle_tokens_total{" + kModel + ",kind=\"prompt_new\"}"), cached = m.at("wattle_tokens_total{" + kModel + ",kind=\"prompt_cached\"}");
     EXPECT_GT(fresh, 0);
     EXPECT_EQ(std::fmod(fresh + cached, 3), 0); // three times the same prompt

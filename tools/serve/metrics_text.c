@@ -107,6 +107,9 @@ static void requests(page *p) {
     fprintf(p->out, "wattle_tokens_total{model=\"%s\",kind=\"prompt_new\"} %" PRIu64 "\n", p->model, b->n_prompt_tok);
     fprintf(p->out, "wattle_tokens_total{model=\"%s\",kind=\"prompt_cached\"} %" PRIu64 "\n", p->model, b->n_cached_tok);
     fprintf(p->out, "wattle_tokens_total{model=\"%s\",kind=\"completion\"} %" PRIu64 "\n", p->model, b->n_decoded_tok);
+    head(p, "wattle_draft_tokens_total", "counter", "Guesses at tokens of replies, checked in the step that chooses them: tried, and right.");
+    fprintf(p->out, "wattle_draft_tokens_total{model=\"%s\",kind=\"tried\"} %" PRIu64 "\n", p->model, b->n_drafted_tok);
+    fprintf(p->out, "wattle_draft_tokens_total{model=\"%s\",kind=\"accepted\"} %" PRIu64 "\n", p->model, b->n_accepted_tok);
     histogram(p, "wattle_time_to_first_token_seconds", "model", "From the arrival of a request to its first token.", &c->ttft);
     histogram(p, "wattle_time_per_output_token_seconds", "model", "Mean time between two tokens of an answer.", &c->tpot);
     histogram(p, "wattle_request_duration_seconds", "model", "From the arrival of a request to its last token.", &c->total);
