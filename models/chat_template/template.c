@@ -42,12 +42,11 @@ static bool copy_source(jinja_template *t, const char *source, size_t len) {
 }
 
 static void parse(jinja_template *t, wtl_error *err) {
-    jctx *c = &t->c;
-    *c = (jctx){.err = err, .name = t->name, .source = t->source, .source_len = t->source_len, .memory_left = COMPILE_MEMORY, .output_max = SOURCE_MAX,
-                .fuel = COMPILE_FUEL, .depth_max = COMPILE_DEPTH};
-    if (setjmp(c->escape)) return;
-    t->names = dict_new(c);
-    t->body = parser_run(c, lexer_run(c), t->names);
+    t->c = (jctx){.err = err, .name = t->name, .source = t->source, .source_len = t->source_len, .memory_left = COMPILE_MEMORY, .output_max = SOURCE_MAX,
+                  .fuel = COMPILE_FUEL, .depth_max = COMPILE_DEPTH};
+    if (setjmp(t->c.escape)) return;
+    t->names = dict_new(&t->c);
+    t->body = parser_run(&t->c, lexer_run(&t->c), t->names);
 }
 
 wtl_status jinja_compile(const char *name, const char *source, size_t len, jinja_template **out, wtl_error *err) {
