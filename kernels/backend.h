@@ -198,7 +198,7 @@ struct wtl_stream {
 typedef struct wtl_backend_options {
     int32_t n_threads;     // cpu: 0 = default; ref: ignored
     bool deterministic;    // no BLAS: batch invariance holds for F32, F16 and BF16 weights too
-    const char *cpu_mask;  // cpu: highest instruction set to use ("scalar", "avx2", "avx512vnni"); NULL = WTL_CPU_MASK or best
+    const char *cpu_mask;  // cpu: highest instruction set to use ("scalar", "avx2", "avx512vnni", ...: kernels/README.md); NULL = WTL_CPU_MASK or best
 } wtl_backend_options;
 
 // Both fill *out on success only. The caller closes with ops->close.

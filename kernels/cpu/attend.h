@@ -87,10 +87,7 @@ typedef struct cpu_attend_table {
     cpu_attend_kernels f32, fixed, bytes;
 } cpu_attend_table;
 
-extern const cpu_attend_table cpu_attend_scalar;
-#if defined(__x86_64__)
-extern const cpu_attend_table cpu_attend_avx2, cpu_attend_avx512vnni;
-#endif
+extern const cpu_attend_table cpu_attend_scalar, cpu_attend_avx2, cpu_attend_avx512vnni, cpu_attend_neon;
 
 #ifdef __cplusplus
 }

@@ -18,13 +18,17 @@ extern "C" {
 
 // ---- features.c, dispatch.c ---------------------------------------------------------------------------------------
 typedef enum cpu_isa {
-    CPU_ISA_SCALAR,     // plain C, any machine
-    CPU_ISA_AVX2,       // AVX2 + FMA + F16C
-    CPU_ISA_AVX512VNNI, // AVX-512 F, BW, DQ, VL + VNNI
+    CPU_ISA_SCALAR,       // plain C, any machine
+    CPU_ISA_AVX2,         // AVX2 + FMA + F16C
+    CPU_ISA_AVXVNNI,      // these + AVX-VNNI
+    CPU_ISA_AVX512VNNI,   // AVX2's + AVX-512 F, BW, DQ, VL + VNNI
+    CPU_ISA_NEON_DOTPROD, // 64-bit Arm with SDOT
+    CPU_ISA_NEON_I8MM,    // these + USDOT, USMMLA
     CPU_ISA_COUNT
 } cpu_isa;
 
-const char *cpu_isa_name(cpu_isa isa); // "scalar", "avx2", "avx512vnni"
+// "scalar", "avx2", "avxvnni", "avx512vnni", "neon_dotprod", "neon_i8mm"
+const char *cpu_isa_name(cpu_isa isa);
 bool cpu_isa_available(cpu_isa isa);   // this build has it, and CPU and operating system support it
 // Best available one not above mask (NULL: the environment's WTL_CPU_MASK, and without that the best).
 // INVALID with the list of names when the mask names none, UNSUPPORTED when this machine lacks it.
@@ -63,9 +67,18 @@ typedef struct cpu_vec_kernels {
     void (*kv_store)(const wtl_kv_shape *shape, const float *k, const float *v, uint8_t *layer_block, int32_t slot);
 } cpu_vec_kernels;
 
-extern const cpu_vec_kernels cpu_vec_scalar;
+extern const cpu_vec_kernels cpu_vec_scalar, cpu_vec_avx2, cpu_vec_avx512vnni, cpu_vec_neon; // as far as this build has them
+
+// Tables name_scalar, name_avx2, ... by cpu_isa, for kernels that have no use for instructions on bytes. NULL for sets of other machines.
 #if defined(__x86_64__)
-extern const cpu_vec_kernels cpu_vec_avx2, cpu_vec_avx512vnni;
+#define CPU_ISA_TABLE(name)                                                                                            \
+    {[CPU_ISA_SCALAR] = &name##_scalar, [CPU_ISA_AVX2] = &name##_avx2, [CPU_ISA_AVXVNNI] = &name##_avx2,               \
+     [CPU_ISA_AVX512VNNI] = &name##_avx512vnni}
+#elif defined(__aarch64__)
+#define CPU_ISA_TABLE(name)                                                                                            \
+    {[CPU_ISA_SCALAR] = &name##_scalar, [CPU_ISA_NEON_DOTPROD] = &name##_neon, [CPU_ISA_NEON_I8MM] = &name##_neon}
+#else
+#define CPU_ISA_TABLE(name) {[CPU_ISA_SCALAR] = &name##_scalar}
 #endif
 
 // ---- backend, streams, weights (cpu_backend.c) -----------------------------------------------------------------------

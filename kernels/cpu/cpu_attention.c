@@ -327,12 +327,8 @@ static bool plan_split(attend_job *job) {
 }
 
 static const cpu_attend_kernels *attend_kernels(cpu_isa isa, wtl_dtype dtype) {
-    const cpu_attend_table *table = &cpu_attend_scalar;
-#if defined(__x86_64__)
-    if (isa == CPU_ISA_AVX512VNNI) table = &cpu_attend_avx512vnni;
-    if (isa == CPU_ISA_AVX2) table = &cpu_attend_avx2;
-#endif
-    (void)isa;
+    static const cpu_attend_table *const tables[CPU_ISA_COUNT] = CPU_ISA_TABLE(cpu_attend);
+    const cpu_attend_table *table = tables[isa];
     return dtype == WTL_DTYPE_F32 ? &table->f32 : dtype == WTL_DTYPE_Q8_0 ? &table->bytes : &table->fixed;
 }
 

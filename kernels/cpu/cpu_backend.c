@@ -131,14 +131,7 @@ static const wtl_backend_ops cpu_ops = {
     .gather_rows = cpu_gather_rows,
 };
 
-static const cpu_vec_kernels *vec_table(cpu_isa isa) {
-#if defined(__x86_64__)
-    if (isa == CPU_ISA_AVX512VNNI) return &cpu_vec_avx512vnni;
-    if (isa == CPU_ISA_AVX2) return &cpu_vec_avx2;
-#endif
-    (void)isa;
-    return &cpu_vec_scalar;
-}
+static const cpu_vec_kernels *const vec_kernels[CPU_ISA_COUNT] = CPU_ISA_TABLE(cpu_vec);
 
 wtl_status cpu_backend_open(const wtl_backend_options *options, wtl_backend **out, wtl_error *err) {
     cpu_isa isa;
@@ -157,7 +150,7 @@ wtl_status cpu_backend_open(const wtl_backend_options *options, wtl_backend **ou
 #if WTL_BLAS
     be->use_blas = !options->deterministic;
 #endif
-    be->vec = vec_table(isa);
+    be->vec = vec_kernels[isa];
     be->matmul = cpu_matmul_table(isa);
     const int32_t n = be->base.n_threads = pool_threads(be->pool);
     const int32_t cores = cpu_usable_cores();

@@ -20,10 +20,7 @@ typedef struct cpu_float_kernels {
     void (*widen)(cpu_float_rows w, float *to);
 } cpu_float_kernels;
 
-extern const cpu_float_kernels cpu_float_scalar;
-#if defined(__x86_64__)
-extern const cpu_float_kernels cpu_float_avx2, cpu_float_avx512vnni;
-#endif
+extern const cpu_float_kernels cpu_float_scalar, cpu_float_avx2, cpu_float_avx512vnni, cpu_float_neon;
 
 // gemm_blas.c, the door to OpenBLAS. blas_built: this build knows how to use it. blas_load: it is there and ready, loaded by the
 // first call; any thread.

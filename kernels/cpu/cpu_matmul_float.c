@@ -29,14 +29,7 @@ size_t cpu_matmul_float_scratch_bytes(const wtl_stream_limits *limits, int32_t n
     return (size_t)n_threads * BLAS_TILE * (size_t)limits->max_cols * sizeof(float);
 }
 
-static const cpu_float_kernels *float_kernels(cpu_isa isa) {
-#if defined(__x86_64__)
-    if (isa == CPU_ISA_AVX512VNNI) return &cpu_float_avx512vnni;
-    if (isa == CPU_ISA_AVX2) return &cpu_float_avx2;
-#endif
-    (void)isa;
-    return &cpu_float_scalar;
-}
+static const cpu_float_kernels *const float_kernels[CPU_ISA_COUNT] = CPU_ISA_TABLE(cpu_float);
 
 static void blas_tile(const float_job *job, cpu_float_rows w, int32_t thread, const float *bias, wtl_mat out) {
     const float *rows = w.data;
@@ -72,7 +65,7 @@ void cpu_matmul_float(wtl_stream *s, const wtl_weight *w, wtl_mat x, const float
     cpu_stream *cs = (cpu_stream *)s;
     bool fits = w->dtype == WTL_DTYPE_F32 ||
                 cs->float_bytes / sizeof(float) / BLAS_TILE / (size_t)pool_threads(be->pool) >= (size_t)w->cols;
-    float_job job = {.kernels = float_kernels(be->isa), .w = cpu_weight_of(w), .x = x, .out = out, .bias = bias,
+    float_job job = {.kernels = float_kernels[be->isa], .w = cpu_weight_of(w), .x = x, .out = out, .bias = bias,
                      .accumulate = accumulate, .blas = be->use_blas && blas_load() && x.rows >= BLAS_ROWS && fits,
                      .scratch = cs->float_scratch};
     job.tile = job.blas ? BLAS_TILE : OWN_TILE;

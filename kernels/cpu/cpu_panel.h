@@ -103,14 +103,17 @@ typedef struct cpu_matmul_kernels {
 } cpu_matmul_kernels;
 
 #define CPU_PANEL_EXTERN(DTYPE, name, weights)                                                                         \
-    extern const cpu_panel_kernels cpu_matmul_##name##_scalar, cpu_matmul_##name##_avx2, cpu_matmul_##name##_avx512vnni;
-CPU_PANEL_LIST(CPU_PANEL_EXTERN)
+    extern const cpu_panel_kernels cpu_matmul_##name##_scalar, cpu_matmul_##name##_avx2, cpu_matmul_##name##_avx512vnni; \
+    extern const cpu_panel_kernels cpu_matmul_##name##_avxvnni, cpu_matmul_##name##_neon_dotprod, cpu_matmul_##name##_neon_i8mm;
+CPU_PANEL_LIST(CPU_PANEL_EXTERN) // as far as this build has them
 void cpu_quantize_scalar(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
 void cpu_quantize_avx2(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
 void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
+void cpu_quantize_neon(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
 uint32_t cpu_above_scalar(const float *x, float limit);
 uint32_t cpu_above_avx2(const float *x, float limit);
 uint32_t cpu_above_avx512vnni(const float *x, float limit);
+uint32_t cpu_above_neon(const float *x, float limit);
 
 // dispatch.c. Never NULL.
 const cpu_matmul_kernels *cpu_matmul_table(cpu_isa isa);

@@ -20,7 +20,8 @@ wtl_status cpu_isa_choose(const char *mask, cpu_isa *out, wtl_error *err) {
     if (mask && *mask) {
         cpu_isa named;
         if (!isa_from_name(mask, &named)) {
-            return wtl_fail(err, WTL_ERR_INVALID, "no instruction set is called \"%s\"; there are scalar, avx2 and avx512vnni",
+            return wtl_fail(err, WTL_ERR_INVALID,
+                            "no instruction set is called \"%s\"; there are scalar, avx2, avxvnni, avx512vnni, neon_dotprod and neon_i8mm",
                             mask);
         }
         if (!cpu_isa_available(named)) {
@@ -42,16 +43,29 @@ static const cpu_matmul_kernels matmul_scalar = {cpu_quantize_scalar, cpu_above_
 
 #if defined(__x86_64__)
 #define AVX2_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avx2,
+#define AVXVNNI_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avxvnni,
 #define AVX512VNNI_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avx512vnni,
 static const cpu_matmul_kernels matmul_avx2 = {cpu_quantize_avx2, cpu_above_avx2, {CPU_PANEL_LIST(AVX2_ROW)}};
+static const cpu_matmul_kernels matmul_avxvnni = {cpu_quantize_avx2, cpu_above_avx2, {CPU_PANEL_LIST(AVXVNNI_ROW)}};
 static const cpu_matmul_kernels matmul_avx512vnni = {cpu_quantize_avx512vnni, cpu_above_avx512vnni, {CPU_PANEL_LIST(AVX512VNNI_ROW)}};
+#elif defined(__aarch64__)
+#define NEON_DOTPROD_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_neon_dotprod,
+#define NEON_I8MM_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_neon_i8mm,
+static const cpu_matmul_kernels matmul_neon_dotprod = {cpu_quantize_neon, cpu_above_neon, {CPU_PANEL_LIST(NEON_DOTPROD_ROW)}};
+static const cpu_matmul_kernels matmul_neon_i8mm = {cpu_quantize_neon, cpu_above_neon, {CPU_PANEL_LIST(NEON_I8MM_ROW)}};
 #endif
 
 const cpu_matmul_kernels *cpu_matmul_table(cpu_isa isa) {
+    static const cpu_matmul_kernels *const tables[CPU_ISA_COUNT] = {
+        [CPU_ISA_SCALAR] = &matmul_scalar,
 #if defined(__x86_64__)
-    if (isa == CPU_ISA_AVX512VNNI) return &matmul_avx512vnni;
-    if (isa == CPU_ISA_AVX2) return &matmul_avx2;
+        [CPU_ISA_AVX2] = &matmul_avx2,
+        [CPU_ISA_AVXVNNI] = &matmul_avxvnni,
+        [CPU_ISA_AVX512VNNI] = &matmul_avx512vnni,
+#elif defined(__aarch64__)
+        [CPU_ISA_NEON_DOTPROD] = &matmul_neon_dotprod,
+        [CPU_ISA_NEON_I8MM] = &matmul_neon_i8mm,
 #endif
-    (void)isa;
-    return &matmul_scalar;
+    };
+    return tables[isa];
 }

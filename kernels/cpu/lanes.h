@@ -1,7 +1,7 @@
 // Vectors of CPU_LANES floats under one set of names, so that one kernel text serves every instruction set.
 //
 // A file sets CPU_LANES to 16 (AVX-512), 8 (AVX2, FMA, F16C) or 4 (any machine: compiler vectors, multiply and add
-// rounded apart) before including this. Parts of vectors are zero-filled. v_max and v_min give their second operand when
+// rounded apart; or NEON, where CPU_LANES_NEON is 1) before including this. Parts of vectors are zero-filled. v_max and v_min give their second operand when
 // one is NaN. Everything is static: nothing here may be reached without the dispatch tables.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_KERNELS_CPU_LANES_H
@@ -154,6 +154,9 @@ CPU_INLINE double v_sum_f64(vec_f64 x) {
     return _mm_cvtsd_f64(_mm_add_sd(h, _mm_unpackhi_pd(h, h)));
 }
 
+#elif CPU_LANES == 4 && CPU_LANES_NEON
+#include "kernels/cpu/lanes_neon.h"
+
 #elif CPU_LANES == 4
 typedef float vec __attribute__((vector_size(16)));
 typedef uint32_t vec_bits __attribute__((vector_size(16)));
@@ -246,7 +249,7 @@ CPU_INLINE vec v_load_bf16_part(const uint16_t *p, int32_t n) {
 }
 #endif
 
-// e^x within 2 ulp (3 with CPU_LANES 4). 0 below -104, Inf above 88.73, subnormals in between; NaN stays NaN.
+// e^x within 2 ulp (3 where v_fma rounds twice). 0 below -104, Inf above 88.73, subnormals in between; NaN stays NaN.
 // x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 q(r), q of degree 4 through the Chebyshev nodes of that interval
 // (relative error 1.1e-8). ln 2 is split so that n * 0.693359375 is exact.
 CPU_INLINE vec v_exp(vec x) {

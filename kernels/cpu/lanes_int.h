@@ -83,7 +83,7 @@ CPU_INLINE void v_store_i16(int16_t *p, vec x) {
     _mm_storeu_si128((void *)p, _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1)));
 }
 
-#else
+#elif !CPU_LANES_NEON // those of NEON are in lanes_neon.h
 typedef vec_int ivec;
 CPU_INLINE ivec i_zero(void) { return (ivec){0}; }
 CPU_INLINE ivec i_load(const int16_t *p) {

@@ -24,14 +24,17 @@ static const cpu_read_pattern patterns[] = {
 };
 enum { N_PATTERNS = sizeof patterns / sizeof *patterns };
 
-static const cpu_limit_kernels *kernels_of(cpu_isa isa) {
+static const cpu_limit_kernels *const kernels_of[CPU_ISA_COUNT] = {
+    [CPU_ISA_SCALAR] = &cpu_limits_scalar,
 #if defined(__x86_64__)
-    if (isa == CPU_ISA_AVX512VNNI) return &cpu_limits_avx512vnni;
-    if (isa == CPU_ISA_AVX2) return &cpu_limits_avx2;
+    [CPU_ISA_AVX2] = &cpu_limits_avx2,
+    [CPU_ISA_AVXVNNI] = &cpu_limits_avxvnni,
+    [CPU_ISA_AVX512VNNI] = &cpu_limits_avx512vnni,
+#elif defined(__aarch64__)
+    [CPU_ISA_NEON_DOTPROD] = &cpu_limits_neon_dotprod,
+    [CPU_ISA_NEON_I8MM] = &cpu_limits_neon_i8mm,
 #endif
-    (void)isa;
-    return &cpu_limits_scalar;
-}
+};
 
 // ---- Memory ---------------------------------------------------------------------------------------------------------
 // Four times the largest cache of the first processor, within bounds that every machine can spare.
@@ -154,7 +157,7 @@ wtl_status cpu_limits_measure(int32_t n_threads, const char *mask, cpu_limits *o
     wtl_status status = cpu_isa_choose(mask, &isa, err);
     if (!status) status = limits_team_open(n_threads ? n_threads : cpu_default_threads(), &team, err);
     if (status) return status;
-    const cpu_limit_kernels *kernels = kernels_of(isa);
+    const cpu_limit_kernels *kernels = kernels_of[isa];
     status = measure_reads(team, kernels, false, &found, err);
     if (!status) status = measure_reads(team, kernels, true, &found, err);
     if (!status) {

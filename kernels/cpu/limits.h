@@ -31,10 +31,8 @@ typedef struct cpu_limit_kernels {
     double (*f32)(int64_t rounds);
 } cpu_limit_kernels;
 
-extern const cpu_limit_kernels cpu_limits_scalar;
-#if defined(__x86_64__)
-extern const cpu_limit_kernels cpu_limits_avx2, cpu_limits_avx512vnni;
-#endif
+extern const cpu_limit_kernels cpu_limits_scalar, cpu_limits_avx2, cpu_limits_avxvnni, cpu_limits_avx512vnni;
+extern const cpu_limit_kernels cpu_limits_neon_dotprod, cpu_limits_neon_i8mm;
 
 typedef struct cpu_limits {
     double read_gbs, plain_gbs;   // best pattern and pages; small pages without prefetch

@@ -1,8 +1,11 @@
-// The AVX2 micro-kernel: 16 or 8 rows of a panel times up to four columns, without dot-product instructions.
+// The 256-bit micro-kernel: 16 or 8 rows of a panel times up to four columns, with or without dot-product instructions.
 //
-// Included by the matmul_*_avx2.c files only; forms and order of arithmetic as in panel_avx512vnni.h. vpmaddubsw adds two
-// products in 16 bits: codes of up to six bits cannot overflow it, and sums of several such results are widened once
-// (merge). Eight-bit codes are made signed and multiplied as |w| * (a with w's sign): at most 2 * 128 * 127.
+// Included by the matmul_*_avx2.c and matmul_*_avxvnni.c files only, which set PANEL_TABLE (the name of a type's table) and
+// PANEL_VNNI; order of arithmetic as in panel_avx512vnni.h, but for scales per 16 weights: both halves are added as if they
+// were blocks. With AVX2 alone vpmaddubsw adds two products in 16 bits: codes of up to six bits cannot overflow it, and sums
+// of several such results are widened once (merge). Eight-bit codes are made signed and multiplied as |w| * (a with w's
+// sign): at most 2 * 128 * 127. AVX-VNNI has vpdpbusd instead and nothing else: dot products are exact either way, so that
+// both give the same bits.
 // Sixteen registers hold four columns of eight rows, so a tile of up to eight columns takes two passes.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_KERNELS_CPU_PANEL_AVX2_H
@@ -11,20 +14,11 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/cpu_panel.h"
+#include "kernels/cpu/dot_avxvnni.h"
 
-typedef struct panel_form {
-    size_t block_bytes;
-    int subs;       // blocks of 32 per panel block
-    int merge;      // groups whose products are summed in 16 bits; 0: eight-bit codes, biased by 128
-    int zero_shift; // codes are biased by 1 << zero_shift; -1: not biased (or made signed)
-    bool split;     // scales per 16 weights instead of 32
-    bool has_min;
-    // `rows` is 0 or 8: the first of the eight rows. half: which 16 of the 32 weights, for split types.
-    __m256i (*codes)(const void *block, int sub, int group, int rows);
-    __m256i (*code)(const void *block, int sub, int k, int rows); // of weight k = 0..31 of each row, as 32-bit integers
-    __m256 (*scale)(const void *block, int sub, int half, int rows);
-    __m256 (*minimum)(const void *block, int sub, int half, int rows);
-} panel_form;
+typedef __m256i panel_codes, panel_words; // of eight rows: bytes [8][4], 32-bit integers [8]
+typedef __m256 panel_floats;
+#include "kernels/cpu/panel_form.h"
 
 CPU_INLINE __m256i load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
 CPU_INLINE __m256 load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
@@ -34,6 +28,13 @@ CPU_INLINE __m256 load_u8(const uint8_t *p) {
 CPU_INLINE __m256 load_s8(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
 }
+
+CPU_INLINE __m256 load_u4(const uint8_t *p, int shift) { // the nibbles from bit `shift` on
+    const __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_and_si128(_mm_srli_epi16(bytes, shift), _mm_set1_epi8(15))));
+}
+CPU_INLINE __m256 negative(__m256 v) { return _mm256_sub_ps(_mm256_setzero_ps(), v); }
+CPU_INLINE __m256 times(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
 
 // Codes of group g of eight rows; see cpu_panel.h.
 CPU_INLINE __m256i codes4(const uint8_t *q, int g, int rows) {
@@ -97,7 +98,7 @@ CPU_INLINE __m256 panel_weight(const panel_form form, const void *panel, int32_t
     const uint32_t b = (uint32_t)k / 32; // unsigned: shifts instead of divisions
     const int i = k & 31, s = (int)(b % (uint32_t)form.subs);
     const uint8_t *w = (const uint8_t *)panel + (size_t)(b / (uint32_t)form.subs) * form.block_bytes;
-    const __m256i zero = _mm256_set1_epi32(form.merge == 0 ? 128 : form.zero_shift < 0 ? 0 : 1 << form.zero_shift);
+    const __m256i zero = _mm256_set1_epi32(zero_point(form));
     const __m256 code = _mm256_cvtepi32_ps(_mm256_sub_epi32(form.code(w, s, i, rows), zero));
     const __m256 d = form.scale(w, s, i >> 4, rows);
     return form.has_min ? _mm256_fmadd_ps(code, d, form.minimum(w, s, i >> 4, rows)) : _mm256_mul_ps(code, d);
@@ -122,8 +123,28 @@ CPU_INLINE uint32_t panel_outliers(const panel_form form, const cpu_panel_args *
     return used;
 }
 
+#if PANEL_VNNI
+// Where the accumulator starts: zero point times -sum of the activations.
 CPU_INLINE __m256i start(const panel_form form, int32_t neg) {
     if (form.zero_shift < 0) return _mm256_setzero_si256();
+    return _mm256_slli_epi32(_mm256_set1_epi32(neg), form.zero_shift);
+}
+
+// dot[c] += codes * activations over groups first..first + n - 1.
+CPU_INLINE void panel_dot(const panel_form form, const int nc, const uint8_t *w, int s, int rows, const int first, const int n,
+                          const cpu_act *x, __m256i *dot) {
+    CPU_UNROLL
+    for (int g = first; g < first + n; g++) {
+        const __m256i q = form.codes(w, s, g, rows);
+        CPU_UNROLL_COLUMNS
+        for (int c = 0; c < nc; c++) dot[c] = dot_bytes(dot[c], q, _mm256_set1_epi32(x[c].q4[g]));
+    }
+}
+
+#else
+// Where the accumulator starts: zero point times -sum of the activations. Eight-bit codes are made signed instead.
+CPU_INLINE __m256i start(const panel_form form, int32_t neg) {
+    if (form.zero_shift < 0 || form.merge == 0) return _mm256_setzero_si256();
     return _mm256_slli_epi32(_mm256_set1_epi32(neg), form.zero_shift);
 }
 CPU_INLINE __m256i widen(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
@@ -150,6 +171,7 @@ CPU_INLINE void panel_dot(const panel_form form, const int nc, const uint8_t *w,
         }
     }
 }
+#endif
 
 CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const int half, int rows,
                             const cpu_act *x, const __m256i *dot, __m256 *f) {
@@ -247,11 +269,6 @@ CPU_INLINE void panel_pass(const panel_form form, uint32_t (*outliers)(const cpu
         name##_half_##left(tile, 0, a);                                                                                \
         if (tile > left) name##_half_##right(tile, left, a);                                                           \
     }
-#if CPU_SANITIZED
-#define PANEL_PASS_ATTRIBUTE static __attribute__((noinline))
-#else
-#define PANEL_PASS_ATTRIBUTE CPU_INLINE
-#endif
 // Instances for 1..8 columns and their table.
 #define PANEL_KERNELS(name)                                                                                            \
     static __attribute__((noinline)) uint32_t name##_outliers(const cpu_panel_args *a, int first, int n, int rows, __m256 *sums) { \
@@ -263,7 +280,7 @@ CPU_INLINE void panel_pass(const panel_form form, uint32_t (*outliers)(const cpu
     PANEL_WHOLE(name, 1) PANEL_WHOLE(name, 2) PANEL_HALVES(name, 2) PANEL_HALVES(name, 3) PANEL_HALVES(name, 4)        \
     PANEL_TILE(name, 3, 3, 3) PANEL_TILE(name, 4, 4, 4) PANEL_TILE(name, 5, 3, 2) PANEL_TILE(name, 6, 3, 3)            \
     PANEL_TILE(name, 7, 4, 3) PANEL_TILE(name, 8, 4, 4)                                                                \
-    const cpu_panel_kernels cpu_matmul_##name##_avx2 = {                                                               \
+    const cpu_panel_kernels PANEL_TABLE(name) = {                                                                      \
         {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
 
 #endif

@@ -15,7 +15,19 @@ constexpr size_t kCanaryBytes = 256;
 constexpr uint32_t kCanary = 0x7FC5A5A5u; // a quiet NaN: reading it shows in results, writing over it shows here
 } // namespace
 
-std::vector<Target> targets() { return {{"ref", ""}, {"cpu", "scalar"}, {"cpu", "avx2"}, {"cpu", "avx512vnni"}}; }
+std::vector<Target> targets() {
+    return {{"ref", ""},
+            {"cpu", "scalar"},
+#if defined(__x86_64__)
+            {"cpu", "avx2"},
+            {"cpu", "avxvnni"},
+            {"cpu", "avx512vnni"},
+#elif defined(__aarch64__)
+            {"cpu", "neon_dotprod"},
+            {"cpu", "neon_i8mm"},
+#endif
+    };
+}
 
 Guarded::Guarded(size_t bytes) : bytes_(bytes) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (bytes + page - 1) / page * page;
