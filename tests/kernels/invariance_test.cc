@@ -67,6 +67,29 @@ TEST_P(Invariance, Matmul) {
     }
 }
 
+// Sets that differ in nothing but how an exact product of integers is made.
+TEST(InvarianceOfSets, MatmulGivesTheSameBits) {
+    for (auto [one, other] : {std::pair("avx2", "avxvnni"), std::pair("neon_dotprod", "neon_i8mm")}) {
+        bool here = false;
+        for (const Target &t : targets()) here |= t.mask == one;
+        if (!here) continue;
+        Rig a({"cpu", one}), b({"cpu", other});
+        CHECKER_RIG(a);
+        CHECKER_RIG(b);
+        std::mt19937 random(kSeed);
+        for (wtl_dtype dtype : runnable_types()) {
+            HostWeight w = random_weight(random, dtype, 45, 768);
+            for (int n = 1; n <= 9; n++) {
+                SCOPED_TRACE(testing::Message() << one << " and " << other << ", " << wtl_dtype_get(dtype)->name << ", n " << n << ", seed " << kSeed);
+                MatmulProblem p;
+                p.x = random_matrix(random, n, 768, Fill::Outlier);
+                p.parts = {{&w, random_vector(random, 45, 0, 1), {}}};
+                ASSERT_TRUE(same_bits(run_matmul(a, p)[0], run_matmul(b, p)[0]));
+            }
+        }
+    }
+}
+
 // One op applied to all rows and to slices of them.
 template <class Op> void check_rows(const Target &target, const Host &x, Op op) {
     Host whole;

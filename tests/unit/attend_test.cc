@@ -174,7 +174,7 @@ double worst_error(const Shape &s, const Sequence &x) {
 
 std::vector<const char *> masks() {
     std::vector<const char *> out;
-    for (const char *mask : {"scalar", "avx2", "avx512vnni"}) {
+    for (const char *mask : {"scalar", "avx2", "avx512vnni", "neon_dotprod"}) { // sets with attention kernels of their own
         wtl_backend_options options = {};
         options.cpu_mask = mask;
         wtl_backend *be = nullptr;

@@ -68,6 +68,11 @@ TEST(HalfF16, TopOfTheRangeRoundsToInfFrom65520) {
 }
 
 #ifdef __FLT16_MAX__
+#if defined(__aarch64__)
+using CompilerHalf = __fp16; // the name that every C++ compiler for Arm knows
+#else
+using CompilerHalf = _Float16;
+#endif
 TEST(HalfF16, AgreesWithTheCompilerOnRandomBits) {
     const uint32_t seed = 20240601;
     SCOPED_TRACE(testing::Message() << "seed " << seed);
@@ -76,7 +81,7 @@ TEST(HalfF16, AgreesWithTheCompilerOnRandomBits) {
         uint32_t bits = random();
         if (i % 2) bits = (bits & 0x8FFFFFFFu) | (0x30000000u + (random() % 0x18000000u)); // around f16's range
         float f = wtl_f32_from_bits(bits);
-        _Float16 expected = (_Float16)f;
+        CompilerHalf expected = (CompilerHalf)f;
         uint16_t expected_bits, got = wtl_f16_from_f32(f);
         std::memcpy(&expected_bits, &expected, 2);
         if (std::isnan(f))

@@ -21,7 +21,11 @@ std::vector<const cpu_limit_kernels *> kernels_here() {
     std::vector<const cpu_limit_kernels *> all = {&cpu_limits_scalar};
 #if defined(__x86_64__)
     if (cpu_isa_available(CPU_ISA_AVX2)) all.push_back(&cpu_limits_avx2);
+    if (cpu_isa_available(CPU_ISA_AVXVNNI)) all.push_back(&cpu_limits_avxvnni);
     if (cpu_isa_available(CPU_ISA_AVX512VNNI)) all.push_back(&cpu_limits_avx512vnni);
+#elif defined(__aarch64__)
+    if (cpu_isa_available(CPU_ISA_NEON_DOTPROD)) all.push_back(&cpu_limits_neon_dotprod);
+    if (cpu_isa_available(CPU_ISA_NEON_I8MM)) all.push_back(&cpu_limits_neon_i8mm);
 #endif
     return all;
 }

@@ -9,6 +9,7 @@
 #include "kernels/cpu/cpu.h"
 #include "runtime/base/alloc.h"
 #include "tests/support/sessions.h"
+#include "tests/support/vector_sets.h"
 
 namespace {
 
@@ -99,7 +100,7 @@ std::string case_name(const testing::TestParamInfo<Case> &info) {
     return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param) + (std::get<2>(info.param) == WTL_KV_F32 ? "_f32" : std::get<2>(info.param) == WTL_KV_F16 ? "_f16" : "_q8_0");
 }
 INSTANTIATE_TEST_SUITE_P(Models, PrefixBits,
-                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("avx2", "avx512vnni"),
+                         testing::Combine(testing::Values("llama", "gemma3"), testing::ValuesIn(vector_sets()),
                                           testing::Values(WTL_KV_F16, WTL_KV_F32, WTL_KV_Q8_0)),
                          case_name);
 INSTANTIATE_TEST_SUITE_P(Scalar, PrefixBits,

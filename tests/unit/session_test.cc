@@ -16,6 +16,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/wattle.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/vector_sets.h"
 
 namespace {
 
@@ -192,12 +193,12 @@ INSTANTIATE_TEST_SUITE_P(Scalar, Invariance,
                                           testing::Values(WTL_KV_F16, WTL_KV_Q8_0)),
                          case_name);
 INSTANTIATE_TEST_SUITE_P(Models, Invariance,
-                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("avx2", "avx512vnni"),
+                         testing::Combine(testing::Values("llama", "gemma3"), testing::ValuesIn(vector_sets()),
                                           testing::Values(WTL_DTYPE_Q4_1, WTL_DTYPE_Q8_0, WTL_DTYPE_Q5_0, WTL_DTYPE_Q4_K, WTL_DTYPE_Q6_K,
                                                           WTL_DTYPE_F16), testing::Values(WTL_KV_F16)),
                          case_name);
 INSTANTIATE_TEST_SUITE_P(Kv, Invariance,
-                         testing::Combine(testing::Values("llama", "gemma3"), testing::Values("avx2", "avx512vnni"), testing::Values(WTL_DTYPE_Q4_1),
+                         testing::Combine(testing::Values("llama", "gemma3"), testing::ValuesIn(vector_sets()), testing::Values(WTL_DTYPE_Q4_1),
                                           testing::Values(WTL_KV_Q8_0)),
                          case_name);
 

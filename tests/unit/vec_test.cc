@@ -23,6 +23,8 @@ std::vector<Isa> isas() {
 #if defined(__x86_64__)
     if (cpu_isa_available(CPU_ISA_AVX2)) out.push_back({"avx2", &cpu_vec_avx2});
     if (cpu_isa_available(CPU_ISA_AVX512VNNI)) out.push_back({"avx512vnni", &cpu_vec_avx512vnni});
+#elif defined(__aarch64__)
+    out.push_back({"neon", &cpu_vec_neon});
 #endif
     return out;
 }
