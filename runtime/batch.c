@@ -111,8 +111,7 @@ static bool take_memory(wtl_batch *b) {
     b->entries = wtl_calloc((size_t)b->options.n_batch, sizeof *b->entries);
     b->parts = wtl_calloc(n_parallel, sizeof *b->parts);
     b->energy_ids = wtl_calloc(n_parallel, sizeof *b->energy_ids);
-    b->ended = wtl_calloc(n_parallel + (size_t)b->options.n_queue, sizeof *b->ended);
-    return b->running && b->entries && b->parts && b->energy_ids && b->ended;
+    return b->running && b->entries && b->parts && b->energy_ids;
 }
 
 static void set_up_lock(wtl_batch *b) {
@@ -159,8 +158,8 @@ void wtl_batch_close(wtl_batch **batch) {
     batch_lock(b);
     b->closing = true;
     batch_unlock(b);
-    while (b->users) { // every user has a request, running or waiting
-        batch_request *r = b->n_running ? b->running[0] : b->users->first;
+    while (b->users) { // every user has a request, running, paused or waiting
+        batch_request *r = b->n_running ? b->running[0] : b->paused ? b->paused : b->users->first;
         batch_end_request(b, r, WTL_FINISH_CANCELLED, NULL);
         batch_retire(b, r);
     }
@@ -171,7 +170,6 @@ void wtl_batch_close(wtl_batch **batch) {
     wtl_free(b->entries);
     wtl_free(b->parts);
     wtl_free(b->energy_ids);
-    wtl_free(b->ended);
     wtl_free(b);
     *batch = NULL;
 }
@@ -230,6 +228,8 @@ static batch_request *request_copy(const wtl_batch *b, const wtl_batch_request *
     r->facts.n_prompt_tok = r->n_prompt;
     r->facts.arrived_ns = q->arrived_ns ? q->arrived_ns : wtl_clock_ns();
     for (int32_t i = 0; i < n_choices; i++) r->choices[i] = (batch_choice){.request = r, .index = i, .seq = -1};
+    r->reader = &r->choices[0];
+    r->n_text = r->n_prompt;
     return r;
 }
 
@@ -306,14 +306,15 @@ wtl_batch_state wtl_batch_state_of(wtl_batch *b, wtl_batch_slot *slots, size_t c
     batch_lock(b);
     wtl_batch_state out = b->totals;
     out.n_waiting = b->n_waiting;
+    out.n_paused = b->n_paused;
     for (int32_t i = 0; i < b->n_running; i++) {
         const batch_request *r = b->running[i];
         out.n_running += !r->gone;
         for (int32_t c = 0; c < r->n_choices && n < cap && slots; c++) {
             const batch_choice *choice = &r->choices[c];
             if (choice->ended || r->gone) continue;
-            const int32_t fed = r->n_done + (choice->n_decoded > 0 ? choice->n_decoded - 1 : 0);
-            slots[n++] = (wtl_batch_slot){r->id, choice->index, fed, r->n_prompt, r->n_done, choice->n_decoded};
+            const int32_t fed = choice->decodes ? r->n_prompt + choice->n_decoded - 1 : r->n_done;
+            slots[n++] = (wtl_batch_slot){r->id, choice->index, fed, r->n_prompt, fed < r->n_prompt ? fed : r->n_prompt, choice->n_decoded};
         }
     }
     out.itl_ns = b->itl.n > 0 ? b->itl.ns / b->itl.n : 0;

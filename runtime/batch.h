@@ -4,11 +4,12 @@
 // as keeps the decodes' time between tokens under a target. Requests wait in a bounded queue. Users are served in equal shares; within a
 // user, and among users served equally, the prompt of which least is left to read goes first (cached tokens need no reading), but every
 // fourth row is the user's oldest prompt's, so that none waits for ever. What a request's KV may grow to is set aside before it starts,
-// so nothing that runs is ever thrown out.
+// so nothing that runs is ever thrown out. One whose owner takes no tokens for now can be held: it gives up its place while others wait.
 //
 //     wtl_batch_submit(...)   any thread: a prompt, how to choose tokens, whom to call
 //     wtl_batch_step(...)     one thread, in a loop: runs one step and calls back; wtl_batch_wait sleeps until there is something to do
 //     wtl_batch_cancel(...)   any thread: before the next step begins
+//     wtl_batch_hold(...)     any thread: its owner cannot keep up, or can again
 //
 // Callbacks run on the stepping thread, after the step, without a lock held: they may submit and cancel, and should return soon.
 // SPDX-License-Identifier: Apache-2.0
@@ -85,6 +86,7 @@ typedef struct wtl_batch_facts {
     int32_t n_prompt_tok, n_cached_tok, n_prefilled_tok; // cached + prefilled = prompt, when prefill is done
     int32_t n_decoded_tok;                               // tokens chosen, over all choices
     int32_t n_drafted_tok, n_accepted_tok;               // guesses tried, and those of them that were chosen
+    int32_t n_pauses, n_reread_tok;                      // times it gave up its place; tokens that had to be read again for that
     uint64_t arrived_ns, started_ns, first_token_ns, last_token_ns;
     uint64_t energy;                                     // id for runtime/energy.h; 0: none. Ended by the batch, forgotten by the owner
 } wtl_batch_facts;
@@ -120,6 +122,10 @@ typedef struct wtl_batch_request {
 wtl_status wtl_batch_submit(wtl_batch *batch, const wtl_batch_request *request, uint64_t *id, wtl_error *err);
 // The request gets its last event (CANCELLED) from the next step, also while it waits. False: no such request (any more). Thread: any.
 bool wtl_batch_cancel(wtl_batch *batch, uint64_t id);
+// The owner takes no tokens for now, or does again. A held request goes on while there is a place for everybody. When others wait, those that
+// are past their prompt pause: their KV is only cached then, and no step carries them. When no longer held they wait again, as old as they
+// are, and go on with the same tokens as without a pause; what is no longer cached is read again. False: no such request. Thread: any.
+bool wtl_batch_hold(wtl_batch *batch, uint64_t id, bool held);
 // Inside on_token: facts of the request that is called back. Elsewhere: of any request alive. False: no such request. Thread: any.
 bool wtl_batch_facts_of(wtl_batch *batch, uint64_t id, wtl_batch_facts *out);
 
@@ -136,9 +142,10 @@ typedef struct wtl_batch_slot { // one running request's choice
     int32_t choice, n_ctx_used, n_prompt_tok, n_prompt_done, n_decoded;
 } wtl_batch_slot;
 typedef struct wtl_batch_state {
-    int32_t n_running, n_waiting, n_parallel;
+    int32_t n_running, n_waiting, n_paused, n_parallel;
     uint64_t n_steps, n_prompt_tok, n_cached_tok, n_decoded_tok; // since opening; n_prompt_tok: prefilled, without cached ones
     uint64_t n_drafted_tok, n_accepted_tok; // as in the facts
+    uint64_t n_pauses, n_reread_tok;                             // see wtl_batch_facts
     uint64_t cpu_prefill_ns, cpu_decode_ns; // CPU time of the process during steps, by share of rows
     uint64_t busy_ns;        // time inside steps
     double itl_ns, prefill_tok_per_s, decode_tok_per_s; // recent: smoothed; 0: none yet

@@ -8,7 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/base/alloc.h"
 #include "runtime/batch_private.h"
 
 enum { LOOK_BACK_TOK = 4096 }; // one pass over so many tokens costs microseconds
@@ -26,29 +25,13 @@ void batch_draft_learn(batch_draft_trust *trust, int32_t n_match, int32_t n_trie
 }
 
 // ---- The text ---------------------------------------------------------------------------------------------------------------
-void batch_reply_add(batch_choice *c, int32_t token) {
-    if (c->n_reply == c->reply_cap) {
-        const int32_t cap = c->reply_cap ? 2 * c->reply_cap : 64;
-        int32_t *more = wtl_realloc(c->reply, (size_t)cap * sizeof *more);
-        if (!more) return; // no guesses from here on: the text has a hole
-        c->reply = more;
-        c->reply_cap = cap;
-    }
-    c->reply[c->n_reply++] = token;
-}
-
-static int32_t token_at(const batch_choice *c, int32_t i) {
-    const batch_request *r = c->request;
-    return i < r->n_prompt ? r->tokens[i] : c->reply[i - r->n_prompt];
-}
-
 // Length of the longest ending of the text, up to BATCH_DRAFT_MATCH tokens, that occurred before; *next: what followed its latest occurrence.
 static int32_t find_ending(const batch_choice *c, int32_t n_text, int32_t *next) {
     const int32_t last = n_text - 1, oldest = last > LOOK_BACK_TOK ? last - LOOK_BACK_TOK : 0;
     int32_t best = 0;
     for (int32_t at = last - 1; at >= oldest && best < BATCH_DRAFT_MATCH; at--) {
         int32_t n = 0;
-        while (n < BATCH_DRAFT_MATCH && n <= at && token_at(c, at - n) == token_at(c, last - n)) n++;
+        while (n < BATCH_DRAFT_MATCH && n <= at && c->text[at - n] == c->text[last - n]) n++;
         if (n > best) {
             best = n;
             *next = at + 1;
@@ -78,15 +61,15 @@ static int32_t worth(const wtl_batch *b, const batch_choice *c, const batch_load
 
 int32_t batch_draft(const wtl_batch *b, batch_choice *c, const batch_load *load, int32_t most, int32_t *tokens) {
     const batch_request *r = c->request;
-    const int32_t n_text = r->n_prompt + c->n_reply, left = r->n_reply_max - c->n_decoded - 1; // the last token is never fed
+    const int32_t n_text = r->n_prompt + c->n_decoded, left = r->n_reply_max - c->n_decoded - 1; // the last token is never fed
     if (most > b->options.n_draft) most = b->options.n_draft;
     if (most > left) most = left;
-    if (most < 1 || c->n_reply != c->n_decoded) return 0;
+    if (most < 1) return 0;
     int32_t next = 0;
     c->n_match = find_ending(c, n_text, &next);
     if (!c->n_match) return 0;
     const int32_t n = worth(b, c, load, c->trust.hit[c->n_match], most);
     // What follows may run into the ending itself: then the text goes round, and so do the guesses.
-    for (int32_t i = 0; i < n; i++) tokens[i] = next + i < n_text ? token_at(c, next + i) : tokens[next + i - n_text];
+    for (int32_t i = 0; i < n; i++) tokens[i] = next + i < n_text ? c->text[next + i] : tokens[next + i - n_text];
     return n;
 }

@@ -3,6 +3,7 @@
 //   batch.c        the object: opening, sizes, submitting, cancelling, what others may ask
 //   batch_queue.c  users and their waiting requests; how long a newcomer would wait
 //   batch_turn.c   whose prompt goes on next; what is set aside in the KV memory
+//   batch_hold.c   requests that give up their place for a while, and go on
 //   batch_step.c   which rows a step carries, running it, accounting for it
 //   batch_reply.c  tokens from logits, events, ends
 //   batch_draft.c  guesses at the next tokens, to be checked by the step that chooses them
@@ -63,34 +64,39 @@ typedef struct batch_draft_trust {
 typedef struct batch_choice {
     batch_request *request;
     wtl_sampler *sampler;
+    int32_t *text;     // [n_prompt + n_reply_max] prompt, then the tokens chosen; NULL before the request starts
     int32_t index;
-    int32_t seq;       // -1: not open (yet, or any more)
+    int32_t seq;       // -1: not open (yet, for now, or any more)
     int32_t n_decoded; // tokens chosen
     int32_t n_held;    // tokens of seq that are prompt and reply, once the prompt is whole; what lies behind are guesses to forget
-    int32_t token;     // the last one chosen: fed by the next step
-    int32_t *reply;    // [n_reply] tokens chosen; fewer than n_decoded when memory was short
-    int32_t n_reply, reply_cap;
     int32_t n_match;   // of the guesses in the step
     int32_t n_wrong;   // guesses forgotten
     batch_draft_trust trust;
+    bool decodes;      // its sequence holds the text but for the last token, which the next step feeds
     bool ended;
 } batch_choice;
 
 struct batch_request {
-    batch_request *next; // waiting behind this one
+    batch_request *next; // waiting behind this one; paused beside it
     batch_user *owner;
     wtl_batch_request ask; // tokens and bias are copies
     int32_t *tokens;       // [n_prompt]
     wtl_logit_bias *bias;
     uint64_t id;
     int32_t n_prompt, n_choices, n_reply_max; // n_reply_max: tokens of each choice that fit behind the prompt
-    int32_t n_done;     // prompt tokens held: cached and prefilled
-    int32_t n_granted;  // prompt rows in the step being put together
+    // What is read now, or when it starts: the prompt; after a pause the text of each open choice, one after the other.
+    batch_choice *reader;
+    int32_t n_text;     // tokens of it
+    int32_t n_done;     // of these, held: cached and read
+    int32_t n_granted;  // rows of it in the step being put together
     int32_t n_open;     // choices that have not ended
     int32_t n_cached_seen; // while it waits: prompt tokens found cached when they were last looked for
     int32_t n_overtaken; // requests younger than this one that started while it did not fit
     int32_t n_passed;    // younger ones of the same user that started while this was the user's oldest that waits
     bool waiting, looked_for, cancelled, gone, energy_ended;
+    bool held;           // its owner takes no tokens for now
+    bool paused;         // it has given up its place, and waits for its owner
+    bool resumed;        // it was paused once
     uint64_t budget_checked_ns;
     wtl_batch_facts facts;
     batch_choice choices[]; // [n_choices]
@@ -124,7 +130,8 @@ struct wtl_batch {
     // Under the mutex.
     batch_user *users;
     batch_request **running; // [n_parallel], oldest first
-    int32_t n_running, n_waiting;
+    batch_request *paused;
+    int32_t n_running, n_waiting, n_paused;
     uint64_t last_id, last_turn;
     int32_t n_cancelled; // flags that no step has seen
     bool woken, closing;
@@ -140,7 +147,6 @@ struct wtl_batch {
     int32_t n_more_logits; // beyond one of each request: of prompts and of guesses; BATCH_PROMPT_LOGITS at most
     batch_draft_trust trust; // of all replies: what a new one begins with
     uint64_t *energy_ids; // [n_parallel]
-    batch_request **ended; // [n_queue + n_parallel] cancelled ones on their way out
     uint64_t last_step_end_ns; // 0: nothing ran just before
     wtl_token_logprob top[BATCH_TOP_MAX];
 };
@@ -148,9 +154,10 @@ struct wtl_batch {
 // ---- batch_queue.c: all under the mutex ----------------------------------------------------------------------------------
 // Blocks that a request with so many open choices may come to hold.
 int64_t batch_blocks(const batch_request *request, int32_t n_open);
+int64_t batch_blocks_apart(const batch_request *request, int32_t n_open); // when the choices share nothing
 batch_user *batch_user_get(wtl_batch *batch, const char *key); // NULL: no memory
 void batch_user_drop(wtl_batch *batch, batch_user *user);      // one request less
-void batch_enqueue(wtl_batch *batch, batch_request *request);
+void batch_enqueue(wtl_batch *batch, batch_request *request); // among its user's by age
 void batch_unqueue(wtl_batch *batch, batch_request *request);
 void batch_unrun(wtl_batch *batch, batch_request *request);
 batch_request *batch_find(wtl_batch *batch, uint64_t id); // alive; NULL
@@ -169,6 +176,17 @@ batch_turn batch_next_turn(wtl_batch *batch);
 void batch_charge(const batch_turn *turn, int32_t n_rows);
 // Looks for the cached part of requests that wait: of each new one, and of a few others again.
 void batch_look_for_prefixes(wtl_batch *batch);
+// Whether the request can start beside what runs.
+bool batch_fits(const wtl_batch *batch, const batch_request *request);
+
+// ---- batch_hold.c: the stepping thread --------------------------------------------------------------------------------------
+// Without the mutex: pauses held requests as long as others wait for their places.
+void batch_make_room(wtl_batch *batch);
+// Without the mutex: opens the sequence of the reader of a request that goes on, with what is still cached of its text.
+wtl_status batch_reopen(wtl_batch *batch, batch_request *request, wtl_error *err);
+// Under the mutex: chooses the next reader, an open choice that does not decode. False: there is none.
+bool batch_read_next(batch_request *request);
+void batch_unpause(wtl_batch *batch, batch_request *request); // under the mutex: out of the table of paused ones
 
 // ---- batch_draft.c: the stepping thread ---------------------------------------------------------------------------------------
 void batch_draft_open(batch_draft_trust *trust);
@@ -177,7 +195,6 @@ void batch_draft_open(batch_draft_trust *trust);
 int32_t batch_draft(const wtl_batch *batch, batch_choice *choice, const batch_load *load, int32_t most, int32_t *tokens);
 // Of n_tried guesses the first n_right were chosen.
 void batch_draft_learn(batch_draft_trust *trust, int32_t n_match, int32_t n_tried, int32_t n_right);
-void batch_reply_add(batch_choice *choice, int32_t token);
 
 // batch_step.c: positions that attention reads for n_new rows behind n_past, over all layers.
 uint64_t batch_positions(const wtl_batch *batch, int32_t n_past, int32_t n_new);
@@ -194,6 +211,13 @@ void batch_tell_prompt(wtl_batch *batch, const batch_request *request, int32_t p
 // Takes a request that has ended out of the tables and frees it.
 void batch_retire(wtl_batch *batch, batch_request *request);
 void batch_request_free(batch_request *request); // accepts NULL
+
+// The tokens to read, [n_text].
+static inline const int32_t *batch_text(const batch_request *r) { return r->reader->text ? r->reader->text : r->tokens; }
+static inline int32_t batch_last_token(const batch_choice *c) { return c->text[c->request->n_prompt + c->n_decoded - 1]; }
+static inline bool batch_is_reading(const batch_request *r) { return r->n_done < r->n_text; }
+// Its owner is yet to be told about the tokens of the prompt.
+static inline bool batch_tells_prompt(const batch_request *r) { return r->ask.on_prompt && !r->resumed; }
 
 static inline void batch_lock(wtl_batch *b) { pthread_mutex_lock(&b->mutex); }
 static inline void batch_unlock(wtl_batch *b) { pthread_mutex_unlock(&b->mutex); }

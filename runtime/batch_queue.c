@@ -8,11 +8,15 @@
 
 static int32_t blocks_for(int32_t n_tok) { return (n_tok + WTL_KV_BLOCK - 1) / WTL_KV_BLOCK; }
 
-// The prompt's whole blocks are shared; the rest belongs to each choice alone. The last token of a reply is never fed.
+// The last token of a reply is never fed.
+int64_t batch_blocks_apart(const batch_request *r, int32_t n_open) { return n_open * (int64_t)blocks_for(r->n_prompt + r->n_reply_max - 1); }
+
+// The prompt's whole blocks are shared; the rest belongs to each choice alone. After a pause the choices find what they have in common only
+// if it is still cached.
 int64_t batch_blocks(const batch_request *r, int32_t n_open) {
     if (n_open < 1) return 0;
-    const int64_t all = blocks_for(r->n_prompt + r->n_reply_max - 1);
-    return all + (n_open - 1) * (all - r->n_prompt / WTL_KV_BLOCK);
+    const int64_t shared = r->resumed ? 0 : r->n_prompt / WTL_KV_BLOCK;
+    return batch_blocks_apart(r, n_open) - (n_open - 1) * shared;
 }
 
 // ---- Users -----------------------------------------------------------------------------------------------------------------
@@ -48,9 +52,11 @@ void batch_user_drop(wtl_batch *b, batch_user *user) {
 // ---- The two tables --------------------------------------------------------------------------------------------------------
 void batch_enqueue(wtl_batch *b, batch_request *r) {
     batch_user *u = r->owner;
-    r->next = NULL;
-    *(u->last ? &u->last->next : &u->first) = r;
-    u->last = r;
+    batch_request **at = u->last && u->last->id < r->id ? &u->last->next : &u->first;
+    while (*at && (*at)->id < r->id) at = &(*at)->next;
+    r->next = *at;
+    *at = r;
+    if (!r->next) u->last = r;
     r->waiting = true;
     b->n_waiting++;
 }
@@ -80,6 +86,8 @@ batch_request *batch_find(wtl_batch *b, uint64_t id) {
     for (batch_user *u = b->users; u; u = u->next)
         for (batch_request *r = u->first; r; r = r->next)
             if (r->id == id) return r->gone ? NULL : r;
+    for (batch_request *r = b->paused; r; r = r->next)
+        if (r->id == id) return r->gone ? NULL : r;
     return NULL;
 }
 
@@ -94,7 +102,7 @@ uint64_t batch_wait_estimate(const wtl_batch *b) {
         const batch_request *r = b->running[i];
         n_seqs += r->n_open;
         n_blocks += batch_blocks(r, r->n_open);
-        prompt += r->n_prompt - r->n_done;
+        prompt += r->n_text - r->n_done;
         for (int32_t c = 0; c < r->n_choices; c++) {
             if (r->choices[c].ended) continue;
             const double most = r->n_reply_max - r->choices[c].n_decoded, mean = b->reply_tok - r->choices[c].n_decoded;
@@ -105,7 +113,7 @@ uint64_t batch_wait_estimate(const wtl_batch *b) {
     if (!b->n_waiting && n_seqs < b->options.n_parallel && n_blocks < b->n_blocks) return 0;
     for (const batch_user *u = b->users; u; u = u->next)
         for (const batch_request *r = u->first; r; r = r->next) {
-            prompt += r->n_prompt - r->n_cached_seen;
+            prompt += r->n_text - r->n_cached_seen;
             reply += r->n_choices * (r->n_reply_max < b->reply_tok ? r->n_reply_max : b->reply_tok);
         }
     // The newcomer starts when all but one place are still taken, on average by replies half done.

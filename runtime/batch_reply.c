@@ -19,7 +19,7 @@ void batch_request_free(batch_request *r) {
     if (!r) return;
     for (int32_t i = 0; i < r->n_choices; i++) {
         wtl_sampler_close(&r->choices[i].sampler);
-        wtl_free(r->choices[i].reply);
+        wtl_free(r->choices[i].text);
     }
     wtl_free(r->tokens);
     wtl_free(r->bias);
@@ -29,6 +29,7 @@ void batch_request_free(batch_request *r) {
 void batch_retire(wtl_batch *b, batch_request *r) {
     batch_lock(b);
     if (r->waiting) batch_unqueue(b, r);
+    else if (r->paused) batch_unpause(b, r);
     else batch_unrun(b, r);
     batch_user_drop(b, r->owner);
     batch_unlock(b);
@@ -56,6 +57,7 @@ static void end_choice(wtl_batch *b, batch_choice *c) {
     wtl_sampler_close(&c->sampler);
     batch_lock(b);
     c->seq = -1;
+    c->decodes = false;
     c->ended = true;
     r->n_open--;
     if (c->n_decoded > 0) b->reply_tok += (c->n_decoded - b->reply_tok) / MEAN_OF;
@@ -134,9 +136,7 @@ static void fail_choice(wtl_batch *b, batch_choice *c, const wtl_error *error) {
 static void count_token(wtl_batch *b, batch_choice *c, int32_t token, uint64_t now_ns) {
     batch_request *r = c->request;
     batch_lock(b);
-    batch_reply_add(c, token);
-    c->token = token;
-    c->n_decoded++;
+    c->text[r->n_prompt + c->n_decoded++] = token;
     r->facts.n_decoded_tok++;
     r->facts.last_token_ns = now_ns;
     if (!r->facts.first_token_ns) r->facts.first_token_ns = now_ns;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/base/alloc.h"
 #include "runtime/base/clock.h"
 #include "runtime/batch_private.h"
 
@@ -20,24 +21,29 @@ static int32_t min_int(int32_t a, int32_t b) { return a < b ? a : b; }
 static int32_t max_int(int32_t a, int32_t b) { return a > b ? a : b; }
 
 // ---- Ends before the step -------------------------------------------------------------------------------------------------
+// Under the mutex. NULL: there is none.
+static batch_request *find_cancelled(wtl_batch *b) {
+    for (int32_t i = 0; i < b->n_running; i++)
+        if (b->running[i]->cancelled) return b->running[i];
+    for (batch_request *r = b->paused; r; r = r->next)
+        if (r->cancelled) return r;
+    for (batch_user *u = b->users; u; u = u->next)
+        for (batch_request *r = u->first; r; r = r->next)
+            if (r->cancelled) return r;
+    return NULL;
+}
+
 // Takes every cancelled request out and tells its owner. Returns whether there was one.
 static bool end_cancelled(wtl_batch *b) {
-    int32_t n = 0;
-    batch_lock(b);
-    if (b->n_cancelled) {
-        for (int32_t i = 0; i < b->n_running; i++)
-            if (b->running[i]->cancelled) b->ended[n++] = b->running[i];
-        for (batch_user *u = b->users; u; u = u->next)
-            for (batch_request *r = u->first; r; r = r->next)
-                if (r->cancelled) b->ended[n++] = r;
+    for (bool any = false;; any = true) {
+        batch_lock(b);
+        batch_request *r = b->n_cancelled ? find_cancelled(b) : NULL;
+        if (!r) b->n_cancelled = 0;
+        batch_unlock(b);
+        if (!r) return any;
+        batch_end_request(b, r, WTL_FINISH_CANCELLED, NULL);
+        batch_retire(b, r);
     }
-    b->n_cancelled = 0;
-    batch_unlock(b);
-    for (int32_t i = 0; i < n; i++) {
-        batch_end_request(b, b->ended[i], WTL_FINISH_CANCELLED, NULL);
-        batch_retire(b, b->ended[i]);
-    }
-    return n > 0;
 }
 
 // ---- Putting the step together ---------------------------------------------------------------------------------------------
@@ -61,7 +67,7 @@ static void add_choices(wtl_batch *b, batch_load *load) {
         const int32_t n = batch_draft(b, p->choice, load, min_int(spare_logits(b), BATCH_DRAFT_MAX), drafts);
         p->entry = p->logits = b->n_entries;
         p->n_rows = 1 + n;
-        b->entries[b->n_entries++] = (wtl_entry){c->token, c->seq, true};
+        b->entries[b->n_entries++] = (wtl_entry){batch_last_token(c), c->seq, true};
         for (int32_t j = 0; j < n; j++) b->entries[b->n_entries++] = (wtl_entry){drafts[j], c->seq, true};
         b->n_more_logits += n;
         load->n_decode += n;
@@ -73,9 +79,9 @@ static void add_decodes(wtl_batch *b, batch_load *load) {
     for (int32_t i = 0; i < b->n_running; i++) {
         batch_request *r = b->running[i];
         r->n_granted = 0;
-        for (int32_t c = 0; c < r->n_choices && r->n_done == r->n_prompt; c++) {
+        for (int32_t c = 0; c < r->n_choices; c++) {
             batch_choice *choice = &r->choices[c];
-            if (choice->ended) continue;
+            if (!choice->decodes) continue;
             b->parts[b->n_parts++] = (batch_part){r, choice, 1, -1, -1};
             load->n_decode++;
             load->kv_positions += batch_positions(b, r->n_prompt + choice->n_decoded - 1, 1);
@@ -84,22 +90,35 @@ static void add_decodes(wtl_batch *b, batch_load *load) {
     add_choices(b, load);
 }
 
-static wtl_status open_samplers(wtl_batch *b, batch_request *r, wtl_error *err) {
+static wtl_status open_choices(wtl_batch *b, batch_request *r, wtl_error *err) {
     wtl_sampler_options options = r->ask.sampling;
+    const size_t n_prompt = (size_t)r->n_prompt, n_most = n_prompt + (size_t)r->n_reply_max;
     for (int32_t i = 0; i < r->n_choices; i++) {
+        batch_choice *c = &r->choices[i];
+        c->text = wtl_malloc(n_most * sizeof *c->text);
+        if (!c->text) return wtl_fail(err, WTL_ERR_NO_MEMORY, "out of memory for a reply of up to %d tokens", r->n_reply_max);
+        memcpy(c->text, r->tokens, n_prompt * sizeof *c->text);
         options.seed = r->ask.sampling.seed + (uint64_t)i;
-        wtl_status status = wtl_sampler_open(&options, b->n_vocab, &r->choices[i].sampler, err);
+        wtl_status status = wtl_sampler_open(&options, b->n_vocab, &c->sampler, err);
         if (status) return status;
-        for (int32_t t = 0; t < r->n_prompt; t++) wtl_sampler_accept(r->choices[i].sampler, r->tokens[t]);
+        for (int32_t t = 0; t < r->n_prompt; t++) wtl_sampler_accept(c->sampler, r->tokens[t]);
     }
     return WTL_OK;
+}
+
+// The request has left the queue, not for the first time. False: it has ended with an error.
+static bool go_on(wtl_batch *b, batch_request *r) {
+    wtl_error err = {0};
+    if (batch_reopen(b, r, &err) == WTL_OK) return true;
+    batch_end_request(b, r, WTL_FINISH_ERROR, &err);
+    return false;
 }
 
 // The request has left the queue: looks its prefix up, and what else it needs to run. False: it has ended with an error.
 static bool begin(wtl_batch *b, batch_request *r) {
     wtl_error err = {0};
     int32_t n_cached = 0;
-    wtl_status status = open_samplers(b, r, &err);
+    wtl_status status = open_choices(b, r, &err);
     if (!status && r->ask.on_prompt) status = wtl_seq_open(b->session, &r->choices[0].seq, &err); // what is cached has no logits
     else if (!status) status = wtl_seq_open_prefix(b->session, r->tokens, (size_t)r->n_prompt, &r->choices[0].seq, &n_cached, &err);
     if (status) {
@@ -145,7 +164,7 @@ static int32_t rows_in_time(const wtl_batch *b, const batch_request *r, const ba
 
 // Rows of a prompt whose tokens' logprobs are wanted: as many as there is room for their logits.
 static int32_t rows_with_logits(wtl_batch *b, const batch_request *r, int32_t rows) {
-    if (!r->ask.on_prompt || rows < 1) return rows;
+    if (!batch_tells_prompt(r) || rows < 1) return rows;
     const int32_t own = r->n_granted == 0;
     rows = min_int(rows, own + spare_logits(b));
     b->n_more_logits += max_int(rows - own, 0);
@@ -166,11 +185,11 @@ static void grant_prompts(wtl_batch *b, batch_load *load) {
         batch_unlock(b);
         batch_request *r = turn.request;
         if (!r) return;
-        if (turn.starts && !begin(b, r)) {
+        if (turn.starts && !(r->resumed ? go_on(b, r) : begin(b, r))) {
             batch_retire(b, r);
             continue;
         }
-        const int32_t want = min_int(min_int(r->n_prompt - r->n_done - r->n_granted, BATCH_TURN_TOK), room - load->n_prompt);
+        const int32_t want = min_int(min_int(r->n_text - r->n_done - r->n_granted, BATCH_TURN_TOK), room - load->n_prompt);
         const int32_t rows = rows_with_logits(b, r, min_int(want, max_int(rows_in_time(b, r, load, limit_ns, want), least - load->n_prompt)));
         if (rows < 1) return;
         load->kv_positions += batch_positions(b, r->n_done + r->n_granted, rows);
@@ -188,10 +207,10 @@ static void add_prompts(wtl_batch *b) {
     for (int32_t i = 0; i < b->n_running; i++) {
         batch_request *r = b->running[i];
         if (!r->n_granted) continue;
-        const bool whole = r->n_done + r->n_granted == r->n_prompt, all = r->ask.on_prompt;
-        const int32_t entry = b->n_entries;
+        const bool whole = r->n_done + r->n_granted == r->n_text, all = batch_tells_prompt(r);
+        const int32_t *rows = batch_text(r) + r->n_done, entry = b->n_entries;
         for (int32_t t = 0; t < r->n_granted; t++)
-            b->entries[b->n_entries++] = (wtl_entry){r->tokens[r->n_done + t], r->choices[0].seq, all || (whole && t + 1 == r->n_granted)};
+            b->entries[b->n_entries++] = (wtl_entry){rows[t], r->reader->seq, all || (whole && t + 1 == r->n_granted)};
         b->parts[b->n_parts++] = (batch_part){r, NULL, r->n_granted, all || whole ? n_logits : -1, entry};
         n_logits += all ? r->n_granted : whole;
     }
@@ -217,6 +236,19 @@ static void fade_in(batch_speed *s, double n, double ns) {
     s->ns = FADE * s->ns + ns;
 }
 
+// Rows that ran of a text. After a pause the last one of them is the token that would have been fed without it.
+static void count_rows(wtl_batch *b, batch_request *r, int32_t n_rows) {
+    r->n_done += n_rows;
+    if (!r->resumed) {
+        r->facts.n_prefilled_tok += n_rows;
+        b->totals.n_prompt_tok += (uint64_t)n_rows;
+        return;
+    }
+    const int32_t n_again = n_rows - !batch_is_reading(r);
+    r->facts.n_reread_tok += n_again;
+    b->totals.n_reread_tok += (uint64_t)n_again;
+}
+
 // Books a step that ran: positions, totals, charges.
 static void commit(wtl_batch *b, const batch_load *load, uint64_t cpu_ns) {
     const double prompt_share = (double)load->n_prompt / b->n_entries;
@@ -226,13 +258,11 @@ static void commit(wtl_batch *b, const batch_load *load, uint64_t cpu_ns) {
         if (p->choice) {
             p->request->owner->served_tok += p->n_rows;
             p->choice->n_held++;
-            continue;
+        } else {
+            count_rows(b, p->request, p->n_rows);
         }
-        p->request->n_done += p->n_rows;
-        p->request->facts.n_prefilled_tok += p->n_rows;
     }
     b->totals.n_steps++;
-    b->totals.n_prompt_tok += (uint64_t)load->n_prompt;
     const uint64_t cpu_prefill_ns = (uint64_t)(prompt_share * (double)cpu_ns);
     b->totals.cpu_prefill_ns += cpu_prefill_ns;
     b->totals.cpu_decode_ns += cpu_ns - cpu_prefill_ns;
@@ -271,11 +301,27 @@ static void fork_choices(wtl_batch *b, batch_request *r, const float *logits, ui
         batch_end_request(b, r, WTL_FINISH_ERROR, &err);
         return;
     }
+    batch_lock(b);
     for (int32_t i = 0; i < r->n_choices; i++) {
         r->choices[i].n_held = r->n_prompt;
         r->choices[i].trust = b->trust;
-        batch_choose(b, &r->choices[i], logits, now_ns);
+        r->choices[i].decodes = true;
     }
+    batch_unlock(b);
+    for (int32_t i = 0; i < r->n_choices; i++) batch_choose(b, &r->choices[i], logits, now_ns);
+}
+
+// A text was read again: its choice goes on, and the next one's is read.
+static void after_reread(wtl_batch *b, batch_request *r, const float *logits, uint64_t now_ns) {
+    wtl_error err = {0};
+    batch_choice *c = r->reader;
+    batch_lock(b);
+    c->decodes = true;
+    c->n_held = r->n_text;
+    const bool more = batch_read_next(r);
+    batch_unlock(b);
+    batch_choose(b, c, logits, now_ns);
+    if (more && !r->gone && batch_reopen(b, r, &err) != WTL_OK) batch_end_request(b, r, WTL_FINISH_ERROR, &err);
 }
 
 // Every row's logits are about the token behind it.
@@ -300,7 +346,7 @@ static void after_decode(wtl_batch *b, const batch_part *p, uint64_t now_ns) {
     const int32_t n_tried = p->n_rows - 1;
     int32_t n_right = 0;
     batch_choose(b, c, wtl_session_logits(b->session, p->logits), now_ns);
-    while (n_right < n_tried && goes_on(b, c) && c->token == b->entries[p->entry + 1 + n_right].token) {
+    while (n_right < n_tried && goes_on(b, c) && batch_last_token(c) == b->entries[p->entry + 1 + n_right].token) {
         n_right++;
         c->n_held++;
         batch_choose(b, c, wtl_session_logits(b->session, p->logits + n_right), now_ns);
@@ -319,9 +365,13 @@ static void after_decode(wtl_batch *b, const batch_part *p, uint64_t now_ns) {
 
 static void after_chunk(wtl_batch *b, const batch_part *p, uint64_t now_ns) {
     batch_request *r = p->request;
-    if (r->ask.on_progress) r->ask.on_progress(r->ask.user, r->id, &r->facts);
-    if (r->ask.on_prompt) tell_prompt(b, p);
-    if (r->n_done < r->n_prompt) return;
+    if (r->ask.on_progress && !r->resumed) r->ask.on_progress(r->ask.user, r->id, &r->facts);
+    if (batch_tells_prompt(r)) tell_prompt(b, p);
+    if (batch_is_reading(r)) return;
+    if (r->resumed) {
+        after_reread(b, r, wtl_session_logits(b->session, p->logits), now_ns);
+        return;
+    }
     const int32_t last = r->ask.on_prompt ? p->logits + p->n_rows - 1 : p->logits;
     if (r->ask.prompt_only) batch_end_request(b, r, WTL_FINISH_LENGTH, NULL);
     else fork_choices(b, r, wtl_session_logits(b->session, last), now_ns);
@@ -354,6 +404,7 @@ wtl_status wtl_batch_step(wtl_batch *b, bool *ran, wtl_error *err) {
     batch_load load = {0};
     *ran = end_cancelled(b);
     b->n_parts = b->n_entries = b->n_more_logits = 0;
+    batch_make_room(b);
     add_decodes(b, &load);
     grant_prompts(b, &load);
     add_prompts(b);

@@ -23,7 +23,7 @@ enum {
 
 // ---- Cached prefixes ---------------------------------------------------------------------------------------------------------
 static void look_for(const wtl_batch *b, batch_request *r) {
-    r->n_cached_seen = r->ask.on_prompt ? 0 : wtl_session_find_prefix(b->session, r->tokens, (size_t)r->n_prompt);
+    r->n_cached_seen = batch_tells_prompt(r) ? 0 : wtl_session_find_prefix(b->session, batch_text(r), (size_t)r->n_text);
     r->looked_for = true;
 }
 
@@ -36,11 +36,11 @@ void batch_look_for_prefixes(wtl_batch *b) {
 }
 
 // ---- What may go on ------------------------------------------------------------------------------------------------------------
-static int32_t n_left(const batch_request *r) { return r->n_prompt - (r->waiting ? r->n_cached_seen : r->n_done + r->n_granted); }
+static int32_t n_left(const batch_request *r) { return r->n_text - (r->waiting ? r->n_cached_seen : r->n_done + r->n_granted); }
 
-static bool has_prompt_left(const batch_request *r) { return r->n_open > 0 && r->n_done + r->n_granted < r->n_prompt; }
+static bool has_text_left(const batch_request *r) { return r->n_open > 0 && r->n_done + r->n_granted < r->n_text; }
 
-static bool fits(const wtl_batch *b, const batch_request *r) {
+bool batch_fits(const wtl_batch *b, const batch_request *r) {
     int32_t n_seqs = r->n_choices;
     int64_t n_blocks = batch_blocks(r, r->n_choices);
     for (int32_t i = 0; i < b->n_running; i++) {
@@ -53,13 +53,13 @@ static bool fits(const wtl_batch *b, const batch_request *r) {
 // The request in prefill that will soon hold more of r's prompt than it does now: computing that twice would help nobody. *n_shared: how
 // much of the prompt that will be.
 static batch_request *forerunner(const wtl_batch *b, const batch_request *r, int32_t *n_shared) {
-    if (b->options.no_prefix_cache || r->ask.on_prompt) return NULL;
+    if (b->options.no_prefix_cache || batch_tells_prompt(r)) return NULL;
     for (int32_t i = 0; i < b->n_running; i++) {
         batch_request *p = b->running[i];
-        if (p->n_open < 1 || p->n_done >= p->n_prompt) continue;
-        const int32_t most = p->n_prompt < r->n_prompt - 1 ? p->n_prompt : r->n_prompt - 1;
+        if (p->n_open < 1 || !batch_is_reading(p)) continue;
+        const int32_t most = p->n_text < r->n_text - 1 ? p->n_text : r->n_text - 1, *theirs = batch_text(p), *ours = batch_text(r);
         int32_t same = 0;
-        while (same < most && p->tokens[same] == r->tokens[same]) same++;
+        while (same < most && theirs[same] == ours[same]) same++;
         *n_shared = same / WTL_KV_BLOCK * WTL_KV_BLOCK;
         if (*n_shared - p->n_done >= SHARED_MIN_TOK) return p;
     }
@@ -67,7 +67,7 @@ static batch_request *forerunner(const wtl_batch *b, const batch_request *r, int
 }
 
 static batch_wish wish_of_running(batch_request *r) {
-    return (batch_wish){has_prompt_left(r) ? r : NULL, r->id, n_left(r), false, false};
+    return (batch_wish){has_text_left(r) ? r : NULL, r->id, n_left(r), false, false};
 }
 
 static batch_wish wish_of_waiting(const wtl_batch *b, batch_request *r, const batch_request *only) {
@@ -75,9 +75,9 @@ static batch_wish wish_of_waiting(const wtl_batch *b, batch_request *r, const ba
     batch_request *ahead = forerunner(b, r, &n_shared);
     if (ahead) {
         const int32_t n_read = ahead->n_done + ahead->n_granted;
-        return (batch_wish){n_read < n_shared ? ahead : NULL, r->id, r->n_prompt - n_read, false, false};
+        return (batch_wish){n_read < n_shared ? ahead : NULL, r->id, r->n_text - n_read, false, false};
     }
-    return (batch_wish){(!only || only == r) && fits(b, r) ? r : NULL, r->id, n_left(r), true, false};
+    return (batch_wish){(!only || only == r) && batch_fits(b, r) ? r : NULL, r->id, n_left(r), true, false};
 }
 
 // ---- Within a user -------------------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ static bool goes_before(const batch_user *a, const batch_user *b) {
 
 static void start(wtl_batch *b, batch_request *r) {
     for (batch_user *u = b->users; u; u = u->next)
-        if (u->first && u->first->id < r->id && !fits(b, u->first)) u->first->n_overtaken++;
+        if (u->first && u->first->id < r->id && !batch_fits(b, u->first)) u->first->n_overtaken++;
     if (r->owner->first != r) r->owner->first->n_passed++;
     batch_unqueue(b, r);
     b->running[b->n_running++] = r;

@@ -66,7 +66,7 @@ typedef struct wtl_phase_energy {
     tel_energy energy;     // total share: idle part included, pauses between its steps too
     tel_energy dynamic;    // without idle; unavailable while there is no baseline
     tel_energy idle;
-    int32_t n_tok;         // prefill: new prompt tokens processed; decode: tokens decoded
+    int32_t n_tok;         // prefill: new prompt tokens processed; decode: tokens decoded (rows with logits: what is read again is none)
     int32_t n_cached_tok;  // prefill only
     uint64_t wall_ns;      // queue: arrival to first step; prefill, decode: from the phase's first step to the end of its last
     uint64_t busy_ns;      // time inside steps

@@ -174,7 +174,7 @@ static void take_seq(energy_book *b, const energy_stamp *step, energy_seq_stamp 
     f->weight_bytes += (double)step->weight_bytes / step->n_seqs;
     f->kv_bytes += q->kv_read_bytes + q->kv_written_bytes;
     f->macs += q->macs;
-    f->n_tok += q->n_new_tok;
+    f->n_tok += q->phase == ENERGY_PREFILL ? q->n_new_tok : q->n_logits; // what is read again after a pause is work, and no new token
 }
 
 // Time since the last step that may belong to requests of this one. None where stamps were dropped.

@@ -94,6 +94,7 @@ bool energy_ring_push(energy_ring *ring, const wtl_step_work *work, const uint64
             .kv_written_bytes = q->kv_written_bytes,
             .n_new_tok = q->n_new_tok,
             .n_past_tok = q->n_past_tok,
+            .n_logits = q->n_logits,
         };
     }
     ring->dropped_from_ns = 0;

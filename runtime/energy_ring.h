@@ -33,11 +33,11 @@ typedef struct energy_seq_stamp {
     uint64_t request; // 0: nobody
     uint64_t macs;
     uint64_t kv_read_bytes, kv_written_bytes;
-    int32_t n_new_tok, n_past_tok;
+    int32_t n_new_tok, n_past_tok, n_logits;
     // Filled in by the consumer.
+    int16_t phase;
+    int16_t pause_phase; // that the pause before the step belongs to; -1: no part of the pause is this sequence's
     uint64_t cached_macs, cached_kv_bytes; // the part of attention that goes to cached positions
-    int32_t phase;
-    int32_t pause_phase; // that the pause before the step belongs to; -1: no part of the pause is this sequence's
 } energy_seq_stamp;
 
 typedef union energy_slot {

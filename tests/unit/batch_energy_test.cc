@@ -171,4 +171,44 @@ TEST(BatchEnergy, WhoIsCancelledInTheQueueNeverBegan) {
     EXPECT_GT(r.total.energy_uj, 0u);
 }
 
+// A request that gave up its place for a while has one record: its waiting costs nothing, what it reads again is its own and no new token.
+TEST(BatchEnergy, APauseIsNobodysAndReadingAgainIsNoNewToken) {
+    const Engine &engine = engine_of("llama");
+    Meter meter(engine);
+    std::mt19937 rng(9);
+    Ask held(random_tokens(rng, 30), 40), newcomer(random_tokens(rng, 10), 30);
+    {
+        wtl_batch_options o = small(engine, 1, 128, 32);
+        o.energy = meter.energy;
+        o.no_prefix_cache = true;
+        Batch b(o);
+        b.submit(held);
+        for (int i = 0; i < 10; i++) b.step();
+        const uint64_t other_begins = wtl_clock_ns();
+        EXPECT_TRUE(wtl_batch_hold(b.b, held.id, true));
+        b.submit(newcomer);
+        b.drain();
+        ASSERT_TRUE(newcomer.over);
+        const uint64_t other_ns = wtl_clock_ns() - other_begins;
+        EXPECT_TRUE(wtl_batch_hold(b.b, held.id, false));
+        b.drain();
+        ASSERT_TRUE(held.over);
+        EXPECT_GT(held.last_facts.n_reread_tok, 30);
+        const uint64_t id = held.last_facts.energy;
+        ASSERT_TRUE(meter.settle(id));
+        wtl_energy_report r;
+        ASSERT_TRUE(wtl_energy_report_of(meter.energy, id, &r));
+        EXPECT_EQ(r.prefill.n_tok, 30);
+        EXPECT_EQ(r.decode.n_tok, 39) << "the first one comes from the prompt";
+        EXPECT_GT(r.decode.macs, 0u);
+        // From its first step to its last, less what the other took, at most.
+        const double whole_s = (double)(r.end_ns - r.start_ns) * 1e-9, own_s = whole_s - (double)other_ns * 1e-9;
+        EXPECT_NE(r.total.status, TEL_UNAVAILABLE);
+        EXPECT_LT((double)r.total.energy_uj * 1e-6 - (double)r.total.bound_uj * 1e-6, Meter::kWatts * (own_s + 0.002));
+        EXPECT_GT((double)r.total.energy_uj * 1e-6 + (double)r.total.bound_uj * 1e-6, Meter::kWatts * own_s * 0.5);
+    }
+    const wtl_energy_totals t = wtl_energy_totals_of(meter.energy, 0);
+    EXPECT_EQ(t.requests_uj + t.idle_uj + t.unattributed_uj, t.source_uj);
+}
+
 } // namespace

@@ -599,7 +599,7 @@ TEST(Energy, StepsPollsAndReportsMayRunOnThreeThreads) {
         const uint64_t id = wtl_energy_begin(open.e, &info);
         shared = id;
         wtl_seq_work seq = {};
-        seq.n_new_tok = 1;
+        seq.n_new_tok = seq.n_logits = 1;
         wtl_step_work w = {};
         w.n_seqs = 1;
         w.seqs = &seq;

@@ -412,7 +412,7 @@ TEST(EnergyWorld, SessionsOnThreadsShareOneLock) {
             info.n_prompt_tok = 1;
             ids[(size_t)k] = wtl_energy_begin(e, &info);
             wtl_seq_work seq = {};
-            seq.n_new_tok = 1;
+            seq.n_new_tok = seq.n_logits = 1;
             seq.macs = 1000000;
             wtl_step_work w = {};
             w.n_seqs = 1;
