@@ -176,39 +176,63 @@ TEST(HttpSlow, AReaderThatStopsIsDroppedHoweverLittleWaitsForIt) {
     EXPECT_EQ(http_server_stats(s.http).n_dropped, 1u);
 }
 
-// Others wait for what running answers hold: who takes nothing has less time, who reads has all of it.
-TEST(HttpSlow, AStoppedReaderHasLessTimeWhenOthersWait) {
-    leaver stalled_gone, other_gone;
+TEST(HttpSlow, AStreamTellsThatItsReaderLagsAndThatItHasCaughtUp) {
+    std::atomic<int> n_caught_up{0};
     server *self = nullptr;
     http_options options = short_deadlines();
-    options.stall_ns = 8000 * ms;
-    options.crowded = [](void *) { return true; };
+    options.stall_ns = 60000 * ms;
+    options.lag_ns = 40 * ms;
     server s([&](http_call *call) {
-        http_on_gone(call, leaver::gone, strcmp(http_path(call), "/stalled") == 0 ? &stalled_gone : &other_gone);
+        http_on_caught_up(call, [](void *user) { (*static_cast<std::atomic<int> *>(user))++; }, &n_caught_up);
         self->keep(call);
     }, options);
     self = &s;
-    client stalled(s.port(), 4096), other(s.port());
-    stalled.send(get("/stalled"));
-    http_call *first = s.next_kept();
-    other.send(get("/other"));
-    http_call *second = s.next_kept();
-    http_stream_begin(first, 200, "text/event-stream");
-    http_stream_begin(second, 200, "text/event-stream");
-    const string block = "data: " + string(1 << 16, 'x') + "\n\n";
+    client c(s.port(), 4096);
+    c.send(get("/"));
+    http_call *call = s.next_kept();
+    http_stream_begin(call, 200, "text/event-stream");
+    const string event = "data: " + string(200, 'x') + "\n\n";
+    auto write = [&] {
+        EXPECT_TRUE(http_stream_write(call, event.data(), event.size()));
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        return http_stream_lags(call);
+    };
     const uint64_t begin = now_ns();
-    http_stream_write(first, block.data(), block.size());
-    EXPECT_TRUE(eventually([&] {
-        EXPECT_TRUE(http_stream_write(second, "data: 1\n\n", 9));
-        while (other.more(1)) {}
-        return http_is_gone(first);
-    }));
-    EXPECT_LT(now_ns() - begin, 7000 * ms);
-    EXPECT_EQ(stalled_gone.n_gone, 1);
-    EXPECT_EQ(other_gone.n_gone, 0);
-    http_stream_end(first);
-    http_stream_end(second);
-    EXPECT_TRUE(other.until("\r\n0\r\n\r\n"));
+    EXPECT_TRUE(eventually(write)) << "nobody reads";
+    EXPECT_GE(now_ns() - begin, options.lag_ns);
+    EXPECT_EQ(n_caught_up, 0);
+    for (int round = 1; round < 4; round++) {
+        while (n_caught_up < round && c.more()) {}
+        EXPECT_TRUE(eventually([&] { return n_caught_up == round; }));
+        EXPECT_FALSE(http_stream_lags(call));
+        EXPECT_TRUE(eventually(write)) << "it lags again";
+    }
+    http_stream_end(call);
+    EXPECT_TRUE(c.until("\r\n0\r\n\r\n"));
+    EXPECT_EQ(n_caught_up, 3) << "nobody is told after the end";
+    EXPECT_EQ(http_server_stats(s.http).n_dropped, 0u);
+}
+
+TEST(HttpSlow, WhoReadsAlongNeverLags) {
+    server *self = nullptr;
+    http_options options = short_deadlines();
+    options.lag_ns = 100 * ms;
+    server s([&](http_call *call) { self->keep(call); }, options);
+    self = &s;
+    client c(s.port(), 4096);
+    c.send(get("/"));
+    http_call *call = s.next_kept();
+    http_stream_begin(call, 200, "text/event-stream");
+    const string event = "data: " + string(200, 'x') + "\n\n";
+    bool lagged = false;
+    for (int i = 0; i < 200; i++) {
+        EXPECT_TRUE(http_stream_write(call, event.data(), event.size()));
+        while (c.more(1)) {}
+        lagged |= http_stream_lags(call);
+    }
+    EXPECT_FALSE(lagged);
+    http_stream_end(call);
+    EXPECT_TRUE(c.until("\r\n0\r\n\r\n"));
 }
 
 TEST(HttpSlow, ASlowReaderOfAWholeAnswerIsServedToTheEnd) {

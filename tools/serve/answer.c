@@ -2,7 +2,7 @@
 //
 // Owners. An answer is counted: one reference for the route while it submits, one for every part (a request of the batch) from its submission
 // until its joules have settled. Whoever drops the last one writes the last bytes, which ends the call, and frees the answer. So the route may find the
-// answer gone when it lets go, and so may everybody else. on_gone has no reference: it is never called once the call has been ended.
+// answer gone when it lets go, and so may everybody else. gone and caught_up have no reference: they are never called once the call has been ended.
 //
 // Threads. The route (a lane) holds the lock while it submits and begins the stream, so that no event overtakes the head; a client that leaves meanwhile
 // is heard when all is submitted. on_token (engine) takes the lock,
@@ -210,6 +210,20 @@ static void gone(void *user) {
     pthread_mutex_unlock(&live(a)->lock);
 }
 
+// Each of them: they share one reader.
+static void hold_parts(answer *a, bool held) {
+    a->held = held;
+    for (size_t i = 0; i < a->n_parts; i++)
+        if (a->parts[i].request) wtl_batch_hold(live(a)->s->batch, a->parts[i].request, held);
+}
+
+static void caught_up(void *user) {
+    answer *a = user;
+    pthread_mutex_lock(&live(a)->lock);
+    hold_parts(a, false);
+    pthread_mutex_unlock(&live(a)->lock);
+}
+
 static void note_trouble(answer *a, const answer_choice *c, const wtl_batch_token *t) {
     if (a->error.status) return;
     if (c->failed || a->out.failed) api_fail(&a->error, 500, NULL, "out of memory");
@@ -229,6 +243,7 @@ static void stream_event(answer *a, size_t i, bool ended) {
         json_decref(extra);
     }
     if (!a->out.failed && a->out.len) http_stream_write(live(a)->call, a->out.bytes, a->out.len);
+    if (!a->held && http_stream_lags(live(a)->call)) hold_parts(a, true);
 }
 
 static void end_choice(answer *a, answer_part *p, answer_choice *c, size_t i, wtl_finish finish) {
@@ -382,6 +397,7 @@ static bool submit(answer *a, answer_part *p) {
 static void begin_stream(answer *a) {
     http_set_header(live(a)->call, "Cache-Control", "no-cache");
     http_set_header(live(a)->call, "X-Accel-Buffering", "no"); // nginx would collect events
+    http_on_caught_up(live(a)->call, caught_up, a);
     http_stream_begin(live(a)->call, 200, "text/event-stream");
     a->streams = true;
 }

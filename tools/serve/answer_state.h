@@ -54,6 +54,7 @@ typedef struct answer {
     size_t last_choice;     // the one that ended last
     int64_t n_decoded;      // tokens chosen so far
     bool streams;           // the event stream has begun
+    bool held;              // its reader lags: its requests may pause
     api_error error;        // status 0: none
     char id[40];
     int64_t created_s;

@@ -131,6 +131,10 @@ static void log_answer(const server *s, const server_outcome *o, const wtl_energ
     const double decode_ms = ms_between(f->first_token_ns, f->last_token_ns);
     server_log_real(&line, "tok_per_s", f->n_decoded_tok > 1 && decode_ms > 0 ? (f->n_decoded_tok - 1) * 1e3 / decode_ms : (double)NAN, 1);
     log_joules(&line, r);
+    if (f->n_pauses) {
+        server_log_int(&line, "pauses", f->n_pauses);
+        server_log_int(&line, "reread", f->n_reread_tok);
+    }
     if (s->options.verbose) {
         if (o->conversation) server_log_text(&line, "conversation", o->conversation);
         server_log_real(&line, "prefill_ms", (double)r->prefill.busy_ns / 1e6, 1);

@@ -150,6 +150,7 @@ static void fill_in(http_options *o) {
     if (!o->body_ns) o->body_ns = 30 * second;
     if (!o->idle_ns) o->idle_ns = 60 * second;
     if (!o->stall_ns) o->stall_ns = 10 * second;
+    if (!o->lag_ns) o->lag_ns = second / 10;
     if (!o->max_pending_bytes) o->max_pending_bytes = 8u << 20;
     if (!o->ping_ns) o->ping_ns = 5 * second;
     // Each connection needs a descriptor, and the rest of the program a few.

@@ -5,7 +5,7 @@
 // path, bodies over the limit (413, before they are sent), slow headers and bodies (408 or a closed connection), too many connections.
 //
 // The handler runs on the HTTP thread and must not block: it answers at once, or keeps the http_call and answers later from any thread.
-// A reader that stops reading is dropped after stall_ns, sooner when others wait for what it holds, and writes never wait for it.
+// A reader that stops reading is dropped after stall_ns, writes never wait for it, and who writes a stream can ask whether its reader lags.
 // A client that shuts down its sending side before its answer is complete has left; a complete answer is still delivered to it.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_TOOLS_SERVE_HTTP_H
@@ -31,11 +31,11 @@ typedef struct http_options {
     uint64_t head_ns, body_ns; // deadlines for the whole head and the whole body since the connection's (request's) first byte; 0: 10 s, 30 s
     uint64_t idle_ns;         // kept-alive connections without a request; 0: 60 s
     uint64_t stall_ns;        // a reader that takes nothing while bytes wait, in the call or in its socket; 0: 10 s
+    uint64_t lag_ns;          // a stream's reader lags when bytes wait so long and it takes none; 0: 100 ms
     size_t max_pending_bytes; // of one answer that its reader has not taken: beyond this it is dropped; 0: 8 MiB
     uint64_t ping_ns;         // event streams: a comment line after so much silence; 0: 5 s
     void (*handle)(void *user, http_call *call); // every request, except OPTIONS (CORS preflight), which is answered here
     void (*too_many)(void *user);                // may be NULL: a connection was refused for a limit
-    bool (*crowded)(void *user);                 // may be NULL: others wait for what event streams hold; their readers have an eighth of stall_ns then
     // The body of an error that is answered here; returns malloc'ed JSON. NULL: a plain one.
     char *(*error_body)(void *user, int status, const char *message);
     void *user;
@@ -77,6 +77,11 @@ void http_stream_end(http_call *call);                                  // ends 
 // Set by the owner, on any thread. False: the client has left already, and on_gone will not be called; inside handle() it is true.
 bool http_on_gone(http_call *call, void (*on_gone)(void *user), void *user);
 bool http_is_gone(const http_call *call);
+
+// Whether the reader of a stream lags: bytes wait for it since lag_ns. When it does, on_caught_up is called once, as soon as it has taken them
+// all: on the HTTP thread and never after http_stream_end has returned, like on_gone, but it must not end the call.
+bool http_stream_lags(http_call *call);
+void http_on_caught_up(http_call *call, void (*on_caught_up)(void *user), void *user); // before http_stream_begin
 
 typedef struct http_stats {
     uint64_t n_connections, n_requests, n_refused, n_bad, n_slow, n_dropped; // open now; whole requests; limits; framing; deadlines; stalled readers

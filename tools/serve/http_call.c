@@ -71,20 +71,23 @@ void http_call_hand(http_call *call) {
     server->options.handle(server->options.user, call); // the connection holds it meanwhile
 }
 
-void http_call_gone(http_call *call) {
-    lock(call);
-    bool tell = call->owner_holds && !call->ended && !call->gone;
-    call->gone = true;
-    void (*on_gone)(void *) = tell ? call->on_gone : NULL;
-    call->telling = on_gone != NULL;
-    void *user = call->gone_user;
+// Lock held; unlocks. The call stays while its owner is told.
+static void tell(http_call *call, void (*what)(void *user), void *user) {
+    call->telling = what != NULL;
     unlock(call);
-    if (!on_gone) return;
-    on_gone(user);
+    if (!what) return;
+    what(user);
     lock(call);
     call->telling = false;
     pthread_cond_broadcast(&call->server->told);
     unlock(call);
+}
+
+void http_call_gone(http_call *call) {
+    lock(call);
+    const bool listens = call->owner_holds && !call->ended && !call->gone;
+    call->gone = true;
+    tell(call, listens ? call->on_gone : NULL, call->gone_user);
 }
 
 void http_call_leave(http_call *call) {
@@ -113,9 +116,12 @@ ssize_t http_call_read(http_call *call, char *to, size_t max) {
         call->out_head += n;
         call->taken_ns = http_now_ns();
         if (call->out_head == call->out_len) call->out_head = call->out_len = 0;
+        call->offered_ns = call->out_len ? call->taken_ns : 0;
     }
     bool ended = call->ended;
-    unlock(call);
+    const bool caught_up = call->lags && !call->out_len && !ended && !call->gone;
+    if (caught_up) call->lags = false;
+    tell(call, caught_up ? call->on_caught_up : NULL, call->caught_up_user);
     if (n > 0) return (ssize_t)n;
     return ended ? MHD_CONTENT_READER_END_OF_STREAM : 0;
 }
@@ -234,6 +240,22 @@ bool http_on_gone(http_call *call, void (*on_gone)(void *user), void *user) {
     }
     unlock(call);
     return !gone;
+}
+
+bool http_stream_lags(http_call *call) {
+    lock(call);
+    const bool waits = call->offered_ns && call->out_len > call->out_head && call->http_holds && !call->gone && !call->ended;
+    const bool lags = waits && http_now_ns() >= call->offered_ns + call->server->options.lag_ns;
+    if (lags) call->lags = true;
+    unlock(call);
+    return lags;
+}
+
+void http_on_caught_up(http_call *call, void (*on_caught_up)(void *user), void *user) {
+    lock(call);
+    call->on_caught_up = on_caught_up;
+    call->caught_up_user = user;
+    unlock(call);
 }
 
 bool http_is_gone(const http_call *call) {

@@ -16,10 +16,11 @@
 enum { LINGER_NS = 1000000000 };
 // A client that stops sending in the middle of its request: how long what has come may still be read, and its refusal written.
 enum { LEFT_NS = 200000000 };
-// What the kernel takes for a reader beyond what is on its way: the rest waits in the call, where it is counted.
-enum { UNSENT_BYTES = 16 << 10 };
-// Of stall_ns: how often a connection with an answer is looked at, and what a reader has while others wait for what its answer holds.
-enum { LOOKS = 16, CROWDED_PART = 8 };
+// What the kernel takes for a reader beyond what is on its way: the rest waits in the call, where it is counted. Of a stream: a few events,
+// so that it shows soon that its reader lags.
+enum { UNSENT_BYTES = 16 << 10, UNSENT_STREAM_BYTES = 2 << 10 };
+// Of stall_ns: how often a connection with an answer is looked at.
+enum { LOOKS = 16 };
 
 static void check_at(http_conn *conn, uint64_t when) {
     conn->check_ns = when;
@@ -142,6 +143,8 @@ static enum MHD_Result queue_answer(http_conn *conn) {
     add_common_headers(conn, response, false);
     call->queued = true;
     conn->stuck_ns = 0;
+    const int unsent = call->event_stream ? UNSENT_STREAM_BYTES : UNSENT_BYTES;
+    setsockopt(conn->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
     uint64_t look_ns = conn->server->options.stall_ns / LOOKS, soon = look_ns < conn->server->options.ping_ns ? look_ns : conn->server->options.ping_ns;
     check_at(conn, http_now_ns() + soon);
     enum MHD_Result done = MHD_queue_response(conn->mhd, (unsigned)call->status, response);
@@ -168,6 +171,7 @@ void http_conn_wake(http_call *call, uint64_t now) {
     if (!conn || conn->state == CONN_CLOSING) return;
     pthread_mutex_lock(&call->server->lock);
     bool overflow = call->overflow;
+    if (call->out_len > call->out_head && !call->offered_ns) call->offered_ns = now;
     uint64_t look_ns = call->out_len > call->out_head ? call->waiting_ns + call->server->options.stall_ns / LOOKS : UINT64_MAX;
     pthread_mutex_unlock(&call->server->lock);
     if (overflow) {
@@ -318,7 +322,6 @@ void http_conn_event(http_conn *conn, uint32_t events, uint64_t now) {
 typedef struct reader {
     bool moves;   // has acknowledged bytes since the last look
     bool unsent;  // bytes wait in the kernel
-    bool stopped; // they wait because its program reads nothing: what was sent has arrived. Else a network may have lost it
 } reader;
 
 static reader look_at_reader(http_conn *conn) {
@@ -326,17 +329,9 @@ static reader look_at_reader(http_conn *conn) {
     socklen_t len = sizeof info;
     memset(&info, 0, sizeof info);
     if (getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0) return (reader){0};
-    const reader r = {.moves = info.tcpi_bytes_acked != conn->acked, .unsent = info.tcpi_notsent_bytes > 0,
-                      .stopped = info.tcpi_notsent_bytes > 0 && info.tcpi_unacked == 0};
+    const reader r = {.moves = info.tcpi_bytes_acked != conn->acked, .unsent = info.tcpi_notsent_bytes > 0};
     conn->acked = info.tcpi_bytes_acked;
     return r;
-}
-
-// Who reads nothing has less time while others wait for what its answer holds.
-static bool is_too_long(const http_server *server, uint64_t stuck_ns, bool hurry) {
-    const http_options *o = &server->options;
-    if (stuck_ns >= o->stall_ns) return true;
-    return hurry && stuck_ns >= o->stall_ns / CROWDED_PART && o->crowded && o->crowded(o->user);
 }
 
 static void check_call(http_conn *conn, uint64_t now) {
@@ -356,7 +351,7 @@ static void check_call(http_conn *conn, uint64_t now) {
     waiting |= r.unsent;
     if (r.moves || !waiting) conn->stuck_ns = 0;
     else if (!conn->stuck_ns) conn->stuck_ns = r.unsent || since > now ? now : since;
-    if (conn->stuck_ns && is_too_long(conn->server, now - conn->stuck_ns, runs && r.stopped)) {
+    if (conn->stuck_ns && now - conn->stuck_ns >= o->stall_ns) {
         conn->server->n_dropped++;
         http_conn_drop(conn);
         return;
@@ -420,10 +415,9 @@ static http_conn *conn_new(http_server *server, struct MHD_Connection *mhd) {
         free(conn);
         return NULL;
     }
-    int on = 1, unsent = UNSENT_BYTES;
+    int on = 1;
     unsigned stall_ms = (unsigned)(server->options.stall_ns / 1000000 + 1000);
     setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(conn->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
     setsockopt(conn->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &stall_ms, sizeof stall_ms); // a peer that has vanished without a word
     info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     const struct sockaddr *address = info ? info->client_addr : NULL;

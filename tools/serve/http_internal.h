@@ -65,7 +65,8 @@ struct http_call {
     bool seen, handed, suspended, queued;
     // lock
     bool http_holds, owner_holds;   // freed when neither does
-    bool in_ready, gone, telling;   // telling: on_gone is running
+    bool in_ready, gone, telling;   // telling: on_gone or on_caught_up is running
+    bool lags;                      // its owner was told so
     bool begun, whole, ended, overflow, event_stream, between_events;
     int status;
     char *content_type;
@@ -73,8 +74,9 @@ struct http_call {
     char *out;                      // bytes that the reader has not taken: out[out_head .. out_len)
     size_t out_head, out_len, out_cap;
     uint64_t waiting_ns, taken_ns, written_ns; // since when bytes wait; last progress; last write
-    void (*on_gone)(void *user);
-    void *gone_user;
+    uint64_t offered_ns;            // since when the connection has bytes that its reader does not take; 0: it has none
+    void (*on_gone)(void *user), (*on_caught_up)(void *user);
+    void *gone_user, *caught_up_user;
     struct http_call *ready_prev, *ready_next;
 };
 

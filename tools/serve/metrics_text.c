@@ -120,6 +120,9 @@ static void engine(page *p) {
     const wtl_batch_state *b = &p->state;
     one(p, "wattle_requests_running", "gauge", "Requests that the model works on.", b->n_running);
     one(p, "wattle_requests_waiting", "gauge", "Requests in the queue.", b->n_waiting);
+    one(p, "wattle_requests_paused", "gauge", "Requests that gave up their place because their reader lagged while others waited.", b->n_paused);
+    one(p, "wattle_pauses_total", "counter", "Times that a request gave up its place so.", (double)b->n_pauses);
+    one(p, "wattle_reread_tokens_total", "counter", "Tokens that had to be read again after such a pause.", (double)b->n_reread_tok);
     one(p, "wattle_steps_total", "counter", "Steps of the model.", (double)b->n_steps);
     head(p, "wattle_cpu_seconds_total", "counter", "Processor time of the steps.");
     fprintf(p->out, "wattle_cpu_seconds_total{phase=\"prefill\"} %.15g\n", (double)b->cpu_prefill_ns / 1e9);

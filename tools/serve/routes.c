@@ -147,9 +147,3 @@ void server_too_many(void *user) {
     server *s = user;
     if (s->metrics) server_metrics_refused(s->metrics);
 }
-
-bool server_crowded(void *user) {
-    server *s = user;
-    const int state = atomic_load(&s->state);
-    return (state == SERVER_READY || state == SERVER_DRAINING) && wtl_batch_state_of(s->batch, NULL, 0, NULL).n_waiting > 0;
-}

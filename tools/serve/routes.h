@@ -7,6 +7,5 @@
 
 char *server_error_body(void *server, int status, const char *message); // http_options.error_body: the standard error object
 void server_too_many(void *server);                                     // http_options.too_many: counted
-bool server_crowded(void *server);                                      // http_options.crowded: requests wait for their turn to run
 
 #endif

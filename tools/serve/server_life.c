@@ -276,7 +276,7 @@ static int start_http(life *l) {
     const server_options *o = &l->s.options;
     char err[HTTP_ERR] = "";
     http_options options = {.host = o->host, .port = (uint16_t)o->port, .max_connections = (uint32_t)o->max_connections, .handle = server_route,
-                            .error_body = server_error_body, .too_many = server_too_many, .crowded = server_crowded, .user = &l->s};
+                            .error_body = server_error_body, .too_many = server_too_many, .user = &l->s};
     if (!http_server_start(&options, &l->s.http, err)) return cli_fail("%s", err);
     l->s.port = http_server_port(l->s.http);
     return CLI_GO;
