@@ -49,10 +49,9 @@ static void clear_progress(turn *t) {
 }
 
 static bool on_chunk(void *user, const wtl_step_work *work) {
-    turn *t = user;
-    const bool within_budget = run_energy_step(&t->joules, work);
-    say_progress(t);
-    return within_budget && !cli_interrupted();
+    (void)work;
+    say_progress(user);
+    return !cli_interrupted();
 }
 
 static int prefill(turn *t, const wtl_chat_prompt *prompt) {
@@ -69,7 +68,7 @@ static int prefill(turn *t, const wtl_chat_prompt *prompt) {
     t->began = true;
     const uint64_t start = cli_now_ns();
     say_progress(t);
-    wtl_status status = wtl_session_prefill(session, t->seq, prompt->tokens + a->n_cached, prompt->n_tokens - (size_t)a->n_cached, on_chunk, t, &t->err);
+    wtl_status status = run_energy_prefill(&t->joules, session, t->seq, prompt->tokens + a->n_cached, prompt->n_tokens - (size_t)a->n_cached, on_chunk, t, &t->err);
     a->prefill_ns = cli_now_ns() - start;
     clear_progress(t);
     if (status == WTL_ERR_CANCELLED) return CLI_GO;
@@ -117,11 +116,9 @@ static int decode(turn *t) {
         if (code != CLI_GO || take_token(t, token)) break;
         if (t->output.no_memory) code = cli_fail("out of memory after %d tokens", a->n_tokens);
         wtl_entry entry = {.token = token, .seq = t->seq, .want_logits = true};
-        if (code == CLI_GO && wtl_session_step(t->m->session, &entry, 1, &t->err) != WTL_OK) code = cli_fail("%s", t->err.message);
+        if (code == CLI_GO && run_energy_step(&t->joules, t->m->session, &entry, &t->err) != WTL_OK) code = cli_fail("%s", t->err.message);
         if (code != CLI_GO) break;
         a->decode_steps++;
-        wtl_step_work work = wtl_session_work(t->m->session);
-        run_energy_step(&t->joules, &work);
     }
     if (first_ns) a->decode_ns = cli_now_ns() - first_ns;
     run_output_finish(&t->output);

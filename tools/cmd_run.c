@@ -168,13 +168,13 @@ static int open_all(run *r, wtl_error *err) {
 
 // ---- Generating --------------------------------------------------------------------------------------------------
 static bool keep_prefilling(void *user, const wtl_step_work *work) {
-    bool within_budget = run_energy_step(&((run *)user)->joules, work);
-    return within_budget && !cli_interrupted();
+    (void)user, (void)work;
+    return !cli_interrupted();
 }
 
 static int prefill(run *r, wtl_error *err) {
     uint64_t start = cli_now_ns();
-    wtl_status status = wtl_session_prefill(r->session, r->seq, r->prompt, r->n_prompt, keep_prefilling, r, err);
+    wtl_status status = run_energy_prefill(&r->joules, r->session, r->seq, r->prompt, r->n_prompt, keep_prefilling, NULL, err);
     r->report.prefill_ns = cli_now_ns() - start;
     r->report.prompt_tok = (int64_t)r->n_prompt;
     r->report.prompt_done_tok = wtl_seq_length(r->session, r->seq);
@@ -226,10 +226,8 @@ static int decode(run *r, wtl_error *err) {
         if (limit > 0 && report->completion_tok >= limit) return end_reply(r, "length");
         if (wtl_seq_length(r->session, r->seq) >= n_ctx) return end_reply(r, "context");
         wtl_entry entry = {.token = token, .seq = r->seq, .want_logits = true};
-        if (wtl_session_step(r->session, &entry, 1, err) != WTL_OK) return cli_fail("%s", err->message);
+        if (run_energy_step(&r->joules, r->session, &entry, err) != WTL_OK) return cli_fail("%s", err->message);
         report->decode_steps++;
-        wtl_step_work work = wtl_session_work(r->session);
-        run_energy_step(&r->joules, &work);
     }
 }
 

@@ -21,15 +21,51 @@ int run_energy_begin(run_energy *e, energy_desk *desk, double max_joules, int32_
     return CLI_GO;
 }
 
-bool run_energy_step(run_energy *e, const wtl_step_work *work) {
-    uint64_t requests[] = {e->request};
-    if (work->n_seqs == 1) wtl_energy_step(e->desk->energy, work, requests);
-    if (e->max_joules <= 0 || e->spent || work->end_ns - e->checked_ns < BUDGET_EVERY_NS) return !e->spent;
-    e->checked_ns = work->end_ns;
+static void check_budget(run_energy *e, uint64_t now_ns) {
+    if (e->max_joules <= 0 || e->spent || now_ns - e->checked_ns < BUDGET_EVERY_NS) return;
+    e->checked_ns = now_ns;
     wtl_energy_report now;
     if (wtl_energy_report_of(e->desk->energy, e->request, &now) && now.total.status != TEL_UNAVAILABLE)
         e->spent = (double)now.total.energy_uj >= e->max_joules * 1e6;
-    return !e->spent;
+}
+
+// What ran, or nothing where a step that was announced did not come to its end.
+static void stamp(run_energy *e, const wtl_step_work *work) {
+    const uint64_t requests[] = {e->request};
+    wtl_energy_step(e->desk->energy, work, requests);
+    if (work->n_seqs) check_budget(e, work->end_ns);
+}
+
+wtl_status run_energy_step(run_energy *e, wtl_session *session, const wtl_entry *entry, wtl_error *err) {
+    wtl_energy_step_begin(e->desk->energy);
+    const wtl_status status = wtl_session_step(session, entry, 1, err);
+    const wtl_step_work work = wtl_session_work(session);
+    stamp(e, &work);
+    return status;
+}
+
+typedef struct prefill_steps {
+    run_energy *e;
+    wtl_step_callback on_step;
+    void *user;
+} prefill_steps;
+
+static bool after_chunk(void *user, const wtl_step_work *work) {
+    const prefill_steps *p = user;
+    stamp(p->e, work);
+    const bool go_on = p->on_step(p->user, work) && !p->e->spent;
+    if (go_on && !work->n_logits) wtl_energy_step_begin(p->e->desk->energy); // the last chunk has logits
+    return go_on;
+}
+
+wtl_status run_energy_prefill(run_energy *e, wtl_session *session, int32_t seq, const int32_t *tokens, size_t n, wtl_step_callback on_step, void *user,
+                              wtl_error *err) {
+    const wtl_step_work none = {0};
+    prefill_steps p = {e, on_step, user};
+    wtl_energy_step_begin(e->desk->energy);
+    const wtl_status status = wtl_session_prefill(session, seq, tokens, n, after_chunk, &p, err);
+    if (status != WTL_OK && status != WTL_ERR_CANCELLED) stamp(e, &none);
+    return status;
 }
 
 void run_energy_end(run_energy *e, wtl_energy_report *out) {
