@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "tools/serve/http_internal.h"
+#include "tools/serve/large_bytes.h"
 
 static void lock(http_call *call) { pthread_mutex_lock(&call->server->lock); }
 static void unlock(http_call *call) { pthread_mutex_unlock(&call->server->lock); }
@@ -33,9 +34,9 @@ static void release(http_call *call) {
     }
     free(call->method);
     free(call->path);
-    free(call->body);
+    large_free(call->body, call->body_cap);
     free(call->content_type);
-    free(call->out);
+    large_free(call->out, call->out_cap);
     http_pairs_free(&call->query);
     http_pairs_free(&call->headers);
     http_pairs_free(&call->answer);
@@ -101,7 +102,7 @@ void http_call_leave(http_call *call) {
         call->in_ready = false;
     }
     call->http_holds = false;
-    free(call->out); // nobody will read it
+    large_free(call->out, call->out_cap); // nobody will read it
     call->out = NULL;
     call->out_head = call->out_len = call->out_cap = 0;
     release(call);
@@ -150,7 +151,7 @@ static bool append(http_call *call, const char *bytes, size_t len) {
     if (len > call->out_cap - call->out_len) {
         size_t cap = call->out_cap ? call->out_cap * 2 : 1024;
         while (cap - call->out_len < len) cap *= 2;
-        char *out = realloc(call->out, cap);
+        char *out = large_resize(call->out, call->out_cap, cap);
         if (!out) return false;
         call->out = out;
         call->out_cap = cap;
@@ -187,7 +188,7 @@ static void begin(http_call *call, int status, const char *content_type) {
 }
 
 void http_reply(http_call *call, int status, const char *content_type, const char *body, size_t len) {
-    char *copy = len > 0 ? malloc(len) : NULL;
+    char *copy = len > 0 ? large_resize(NULL, 0, len) : NULL;
     if (copy) memcpy(copy, body, len);
     lock(call);
     begin(call, len > 0 && !copy ? 500 : status, content_type);
@@ -199,7 +200,7 @@ void http_reply(http_call *call, int status, const char *content_type, const cha
         copy = NULL;
     }
     end(call);
-    free(copy);
+    large_free(copy, copy ? len : 0);
 }
 
 void http_stream_begin(http_call *call, int status, const char *content_type) {

@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 
 #include "tools/serve/http_internal.h"
+#include "tools/serve/large_bytes.h"
 
 // How long a refused client may go on sending before its connection is closed: closed at once, it might never see the answer.
 enum { LINGER_NS = 1000000000 };
@@ -241,7 +242,7 @@ static bool take_body(http_conn *conn, const char *bytes, size_t len) {
     if (call->body_len + len + 1 > call->body_cap) {
         size_t cap = call->body_cap ? call->body_cap * 2 : 4096;
         while (cap < call->body_len + len + 1) cap *= 2;
-        char *body = realloc(call->body, cap);
+        char *body = large_resize(call->body, call->body_cap, cap);
         if (!body) return false;
         call->body = body;
         call->body_cap = cap;

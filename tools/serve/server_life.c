@@ -22,13 +22,14 @@
 #include "tools/serve/energies.h"
 #include "tools/serve/finisher.h"
 #include "tools/serve/lanes.h"
+#include "tools/serve/large_bytes.h"
 #include "tools/serve/metrics.h"
 #include "tools/serve/queries.h"
 #include "tools/serve/routes.h"
 #include "tools/serve/server_log.h"
 #include "tools/thread_profile.h"
 
-enum { CANCEL_MAX = 256, TEMPLATE_MAX = 4 << 20, LARGE_BYTES = 256 << 10 };
+enum { CANCEL_MAX = 256, TEMPLATE_MAX = 4 << 20 };
 static const uint64_t WAIT_NS = 3600ull * 1000000000u; // of an idle engine: something wakes it when there is work
 static const uint64_t CUT_NS = 2000000000; // for the last bytes of cancelled answers
 
@@ -334,8 +335,8 @@ static void close_all(life *l) {
     free(s->model_path);
 }
 
-// Bodies and answers of megabytes lie in pages of their own, which go back when they end. Left alone, the C library learns from the first ones
-// to keep such pages for the next, and a server stays as large as its worst moment.
+// What others allocate for bodies of megabytes lies in pages of its own too, where the arena has no room. Left alone, the C library learns from
+// the first ones to keep such pages for the next, and a server stays as large as its worst moment.
 static void keep_memory_flat(void) {
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);

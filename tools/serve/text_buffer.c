@@ -6,14 +6,15 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "tools/serve/large_bytes.h"
 
 bool text_reserve(text_buffer *b, size_t more) {
     if (b->failed) return false;
     if (more <= b->cap - b->len) return true;
     size_t cap = more > SIZE_MAX / 4 || b->cap > SIZE_MAX / 4 ? 0 : 2 * b->cap + more + 64;
-    char *grown = cap ? realloc(b->bytes, cap) : NULL;
+    char *grown = cap ? large_resize(b->bytes, b->cap, cap) : NULL;
     if (!grown) {
         b->failed = true;
         return false;
@@ -76,6 +77,6 @@ void text_put_json(text_buffer *b, const json_t *value) {
 }
 
 void text_free(text_buffer *b) {
-    free(b->bytes);
+    large_free(b->bytes, b->cap);
     *b = (text_buffer){0};
 }

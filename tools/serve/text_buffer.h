@@ -11,7 +11,7 @@
 #include <jansson.h>
 
 typedef struct text_buffer {
-    char *bytes; // malloc'ed; not terminated
+    char *bytes; // [cap] of large_bytes.h; not terminated
     size_t len, cap;
     bool failed;
 } text_buffer;
