@@ -1,5 +1,7 @@
 // Requests whose owners stop taking tokens: they give up their place when others wait, and lose nothing.
 // SPDX-License-Identifier: Apache-2.0
+#include <thread>
+
 #include "tests/support/batch_world.h"
 
 namespace {
@@ -252,6 +254,35 @@ TEST(BatchHold, ManyAtRandomLoseNothing) {
                 EXPECT_EQ(asks[i]->replies[c].tokens, alone(engine, *asks[i], (int)c, 128)) << "seed " << seed << ", request " << i << ", choice " << c;
         EXPECT_EQ(b.state().kv.n_used, 0u);
     }
+}
+
+// As a server does it: readers that stop and go on, and newcomers, on threads of their own.
+TEST(BatchHold, AnyThreadHoldsAndLetsGo) {
+    const Engine &engine = engine_of("llama");
+    Batch b(small(engine, 2, 128, 32));
+    std::mt19937 rng(10);
+    std::vector<std::unique_ptr<Ask>> asks;
+    for (int i = 0; i < 8; i++) {
+        asks.push_back(sampled(rng, 5 + (int)(rng() % 40), 30));
+        b.submit(*asks[i]);
+    }
+    std::vector<uint64_t> ids;
+    for (auto &a : asks) ids.push_back(a->id);
+    std::atomic<bool> over{false};
+    std::thread readers([&] {
+        std::mt19937 own(11);
+        while (!over) {
+            wtl_batch_hold(b.b, ids[own() % ids.size()], own() % 2);
+            wtl_batch_state_of(b.b, nullptr, 0, nullptr);
+        }
+        for (uint64_t id : ids) wtl_batch_hold(b.b, id, false);
+    });
+    for (int i = 0; i < 300; i++) b.step();
+    over = true;
+    readers.join();
+    b.drain();
+    EXPECT_GT(b.state().n_pauses, 0u);
+    for (auto &a : asks) EXPECT_EQ(a->replies[0].tokens, alone(engine, *a, 0, 128));
 }
 
 } // namespace
