@@ -4,7 +4,8 @@
 // as keeps the decodes' time between tokens under a target. Requests wait in a bounded queue. Users are served in equal shares; within a
 // user, and among users served equally, the prompt of which least is left to read goes first (cached tokens need no reading), but every
 // fourth row is the user's oldest prompt's, so that none waits for ever. What a request's KV may grow to is set aside before it starts,
-// so nothing that runs is ever thrown out. One whose owner takes no tokens for now can be held: it gives up its place while others wait.
+// so nothing that runs is ever thrown out. One whose owner takes no tokens for now can be held: then it costs others neither
+// time nor a place.
 //
 //     wtl_batch_submit(...)   any thread: a prompt, how to choose tokens, whom to call
 //     wtl_batch_step(...)     one thread, in a loop: runs one step and calls back; wtl_batch_wait sleeps until there is something to do
@@ -122,9 +123,9 @@ typedef struct wtl_batch_request {
 wtl_status wtl_batch_submit(wtl_batch *batch, const wtl_batch_request *request, uint64_t *id, wtl_error *err);
 // The request gets its last event (CANCELLED) from the next step, also while it waits. False: no such request (any more). Thread: any.
 bool wtl_batch_cancel(wtl_batch *batch, uint64_t id);
-// The owner takes no tokens for now, or does again. A held request goes on while there is a place for everybody. When others wait, those that
-// are past their prompt pause: their KV is only cached then, and no step carries them. When no longer held they wait again, as old as they
-// are, and go on with the same tokens as without a pause; what is no longer cached is read again. False: no such request. Thread: any.
+// The owner takes no tokens for now, or does again. The reply of a held request goes on in steps that carry no other reply. When others wait for
+// its place it pauses: its KV is only cached then, and no step carries it. When no longer held it waits again, as old as it is, and goes on
+// with the same tokens as without a pause; what is no longer cached is read again. False: no such request. Thread: any.
 bool wtl_batch_hold(wtl_batch *batch, uint64_t id, bool held);
 // Inside on_token: facts of the request that is called back. Elsewhere: of any request alive. False: no such request. Thread: any.
 bool wtl_batch_facts_of(wtl_batch *batch, uint64_t id, wtl_batch_facts *out);

@@ -95,6 +95,7 @@ struct batch_request {
     int32_t n_passed;    // younger ones of the same user that started while this was the user's oldest that waits
     bool waiting, looked_for, cancelled, gone, energy_ended;
     bool held;           // its owner takes no tokens for now
+    bool left_out;       // held when the step was put together
     bool paused;         // it has given up its place, and waits for its owner
     bool resumed;        // it was paused once
     uint64_t budget_checked_ns;

@@ -75,13 +75,33 @@ static void add_choices(wtl_batch *b, batch_load *load) {
     }
 }
 
+static bool any_decodes(const batch_request *r) {
+    for (int32_t c = 0; c < r->n_choices; c++)
+        if (r->choices[c].decodes) return true;
+    return false;
+}
+
+// Tokens that nobody takes are not made at the cost of those that somebody waits for.
+static bool leave_out_held(wtl_batch *b) {
+    bool others = false;
+    batch_lock(b);
+    for (int32_t i = 0; i < b->n_running; i++) {
+        batch_request *r = b->running[i];
+        r->left_out = r->held;
+        others |= !r->held && any_decodes(r);
+    }
+    batch_unlock(b);
+    return others;
+}
+
 static void add_decodes(wtl_batch *b, batch_load *load) {
+    const bool leave_out = leave_out_held(b);
     for (int32_t i = 0; i < b->n_running; i++) {
         batch_request *r = b->running[i];
         r->n_granted = 0;
         for (int32_t c = 0; c < r->n_choices; c++) {
             batch_choice *choice = &r->choices[c];
-            if (!choice->decodes) continue;
+            if (!choice->decodes || (leave_out && r->left_out)) continue;
             b->parts[b->n_parts++] = (batch_part){r, choice, 1, -1, -1};
             load->n_decode++;
             load->kv_positions += batch_positions(b, r->n_prompt + choice->n_decoded - 1, 1);

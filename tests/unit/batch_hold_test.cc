@@ -1,5 +1,6 @@
 // Requests whose owners stop taking tokens: they give up their place when others wait, and lose nothing.
 // SPDX-License-Identifier: Apache-2.0
+#include <chrono>
 #include <thread>
 
 #include "tests/support/batch_world.h"
@@ -23,7 +24,7 @@ void steps(Batch &b, int n) {
     for (int i = 0; i < n; i++) b.step();
 }
 
-TEST(BatchHold, AHeldRequestGoesOnWhileThereIsAPlaceForEverybody) {
+TEST(BatchHold, AHeldRequestGoesOnWhenItCostsNobodyAnything) {
     const Engine &engine = engine_of("llama");
     Batch b(small(engine, 2));
     std::mt19937 rng(1);
@@ -31,7 +32,13 @@ TEST(BatchHold, AHeldRequestGoesOnWhileThereIsAPlaceForEverybody) {
     b.submit(held);
     steps(b, 3);
     EXPECT_TRUE(hold(b, held, true));
+    steps(b, 3);
+    EXPECT_EQ(held.replies[0].tokens.size(), 6u) << "nobody else is there";
     b.submit(other);
+    steps(b, 1); // carries a prompt and no other reply
+    steps(b, 10);
+    EXPECT_EQ(other.replies[0].tokens.size(), 11u);
+    EXPECT_EQ(held.replies[0].tokens.size(), 7u) << "the other's steps are its own";
     b.drain();
     EXPECT_TRUE(held.over);
     EXPECT_TRUE(other.over);
@@ -277,7 +284,10 @@ TEST(BatchHold, AnyThreadHoldsAndLetsGo) {
         }
         for (uint64_t id : ids) wtl_batch_hold(b.b, id, false);
     });
-    for (int i = 0; i < 300; i++) b.step();
+    for (int i = 0; i < 300; i++) {
+        b.step();
+        std::this_thread::sleep_for(std::chrono::microseconds(100)); // so that the other thread has its turns
+    }
     over = true;
     readers.join();
     b.drain();
