@@ -5,13 +5,14 @@
 namespace {
 
 const char *const kLong = R"({"prompt": "a", "max_tokens": 8000, "stream": true, "ignore_eos": true})";
+const char *const kLongInOnePiece = R"({"prompt": "a", "max_tokens": 8000, "ignore_eos": true})";
 
 TEST(ServeLife, AFullQueueSaysWhenToComeBack) {
     TinyModel model(slow_options());
     ServerRig server(model.path(), slow_args({"--meter", "none", "-np", "1", "--queue", "1", "--drain", "0"}));
     HttpClient running(server.port()), waiting(server.port());
-    running.send("POST", "/v1/completions", kLong);
-    ASSERT_TRUE(running.read_until("\"text\""));
+    running.send("POST", "/v1/completions", kLongInOnePiece); // a stream that nobody reads would make room for the other
+    ASSERT_TRUE(eventually([&] { return metric(server.get("/metrics").body, "wattle_requests_running") == 1; }));
     waiting.send("POST", "/v1/completions", kLong);
     ASSERT_TRUE(eventually([&] { return metric(server.get("/metrics").body, "wattle_requests_waiting") == 1; }));
     HttpReply r = server.post("/v1/completions", kLong);

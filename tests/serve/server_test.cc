@@ -43,6 +43,7 @@ TinyOptions slow_model() {
 }
 const std::vector<std::string> kSlow = {"--backend", "ref", "-t", "1", "--meter", "simulated:20"};
 const char *const kLong = R"({"prompt": "a", "max_tokens": 8000, "stream": true, "ignore_eos": true, "user": "ann"})";
+const char *const kLongInOnePiece = R"({"prompt": "a", "max_tokens": 8000, "ignore_eos": true, "user": "ann"})";
 
 std::vector<std::string> slow(std::vector<std::string> more) {
     more.insert(more.begin(), kSlow.begin(), kSlow.end());
@@ -246,10 +247,10 @@ TEST(Server, WhatOutlastsTheDrainIsCancelledAndBooked) {
     TinyModel model(slow_model());
     ServerRig server(model.path(), slow({"--drain", "0", "-np", "1"}));
     HttpClient client(server.port()), queued(server.port());
-    client.send("POST", "/v1/completions", kLong);
-    ASSERT_TRUE(client.read_until("\"text\"")) << client.raw();
+    client.send("POST", "/v1/completions", kLongInOnePiece); // a stream that nobody reads would make room for the other
+    await_metric(server, "llamacpp:requests_processing 1");
     queued.send("POST", "/v1/completions", kLong);
-    while (server.get("/metrics?names=all").body.find("\nllamacpp:requests_deferred 1\n") == std::string::npos) usleep(5000);
+    await_metric(server, "llamacpp:requests_deferred 1");
     server.signal(SIGINT);
     EXPECT_EQ(server.wait_exit(), 0) << server.log();
     EXPECT_EQ(ask(server.ledger(), "SELECT count(*) FROM requests WHERE outcome = 'aborted'"), "2") << server.log();
