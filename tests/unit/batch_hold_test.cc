@@ -132,6 +132,39 @@ TEST(BatchHold, EveryChoiceGoesOnWhereItWas) {
     }
 }
 
+// Choices that share their prompt's blocks hold them apart when they have read it again: that much is set aside before they go on.
+TEST(BatchHold, WhatWasSharedIsSetAsideForEachAfterAPause) {
+    const Engine &engine = engine_of("llama");
+    wtl_batch_options o = small(engine, 3, 128, 32);
+    wtl_session_options so = {};
+    so.n_ctx = 256; // sixteen blocks
+    so.n_seq_max = 3;
+    so.n_batch = 32;
+    so.n_logits_max = 3;
+    wtl_memory memory;
+    ASSERT_EQ(wtl_session_memory(engine.e, &so, &memory, nullptr), WTL_OK);
+    o.kv_bytes = memory.kv_bytes;
+    o.no_prefix_cache = true;
+    Batch b(o);
+    std::mt19937 rng(12);
+    auto held = sampled(rng, 96, 20, 2);         // 8 and 2 blocks, 16 after a pause
+    Ask other(random_tokens(rng, 60), 36);       // 6
+    Ask newcomer(random_tokens(rng, 10), 4);     // 1
+    b.submit(other);
+    b.submit(*held);
+    steps(b, 12);
+    EXPECT_EQ(b.state().n_running, 2);
+    hold(b, *held, true);
+    b.submit(newcomer);
+    steps(b, 1);
+    EXPECT_EQ(b.state().n_paused, 1);
+    hold(b, *held, false);
+    b.drain();
+    EXPECT_TRUE(newcomer.over);
+    EXPECT_EQ(other.replies[0].tokens, alone(engine, other, 0, 128));
+    for (int c : {0, 1}) EXPECT_EQ(held->replies[c].tokens, alone(engine, *held, c, 128)) << held->replies[c].error;
+}
+
 TEST(BatchHold, AsManyPauseAsRoomIsNeededFor) {
     const Engine &engine = engine_of("llama");
     Batch b(small(engine, 4));
