@@ -54,6 +54,7 @@ static void pause_request(wtl_batch *b, batch_request *r) {
     batch_lock(b);
     for (int32_t i = 0; i < r->n_choices; i++) {
         r->choices[i].seq = -1;
+        r->choices[i].n_held = 0;
         r->choices[i].decodes = false;
     }
     batch_unrun(b, r);

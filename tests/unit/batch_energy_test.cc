@@ -181,6 +181,7 @@ TEST(BatchEnergy, APauseIsNobodysAndReadingAgainIsNoNewToken) {
         wtl_batch_options o = small(engine, 1, 128, 32);
         o.energy = meter.energy;
         o.no_prefix_cache = true;
+        o.n_draft = -1;
         Batch b(o);
         b.submit(held);
         for (int i = 0; i < 10; i++) b.step();

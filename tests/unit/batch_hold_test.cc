@@ -9,6 +9,13 @@ namespace {
 
 using namespace batch_world;
 
+// A token of a reply a step: the tests count them.
+wtl_batch_options plain(const Engine &engine, int n_parallel, int n_ctx = 128, int n_batch = 64) {
+    wtl_batch_options o = small(engine, n_parallel, n_ctx, n_batch);
+    o.n_draft = -1;
+    return o;
+}
+
 bool hold(Batch &b, const Ask &a, bool held) { return wtl_batch_hold(b.b, a.id, held); }
 
 std::unique_ptr<Ask> sampled(std::mt19937 &rng, int n_prompt, int max_tokens, int n_choices = 1) {
@@ -26,7 +33,7 @@ void steps(Batch &b, int n) {
 
 TEST(BatchHold, AHeldRequestGoesOnWhenItCostsNobodyAnything) {
     const Engine &engine = engine_of("llama");
-    Batch b(small(engine, 2));
+    Batch b(plain(engine, 2));
     std::mt19937 rng(1);
     Ask held(random_tokens(rng, 10), 20), other(random_tokens(rng, 10), 20);
     b.submit(held);
@@ -51,7 +58,7 @@ TEST(BatchHold, APauseGivesThePlaceAtOnceAndChangesNoToken) {
     for (const char *arch : {"llama", "gemma3"})
         for (bool cache : {true, false}) {
             const Engine &engine = engine_of(arch);
-            wtl_batch_options o = small(engine, 1);
+            wtl_batch_options o = plain(engine, 1);
             o.no_prefix_cache = !cache;
             Batch b(o);
             std::mt19937 rng(2);
@@ -88,7 +95,7 @@ TEST(BatchHold, APauseGivesThePlaceAtOnceAndChangesNoToken) {
 
 TEST(BatchHold, WhatOthersPushedOutOfTheCacheIsReadAgain) {
     const Engine &engine = engine_of("llama");
-    Batch b(small(engine, 1, 128));
+    Batch b(plain(engine, 1, 128));
     std::mt19937 rng(3);
     auto held = sampled(rng, 40, 50);
     b.submit(*held);
@@ -110,7 +117,7 @@ TEST(BatchHold, WhatOthersPushedOutOfTheCacheIsReadAgain) {
 TEST(BatchHold, EveryChoiceGoesOnWhereItWas) {
     for (bool cache : {true, false}) {
         const Engine &engine = engine_of("llama");
-        wtl_batch_options o = small(engine, 3);
+        wtl_batch_options o = plain(engine, 3);
         o.no_prefix_cache = !cache;
         Batch b(o);
         std::mt19937 rng(4);
@@ -135,7 +142,7 @@ TEST(BatchHold, EveryChoiceGoesOnWhereItWas) {
 // Choices that share their prompt's blocks hold them apart when they have read it again: that much is set aside before they go on.
 TEST(BatchHold, WhatWasSharedIsSetAsideForEachAfterAPause) {
     const Engine &engine = engine_of("llama");
-    wtl_batch_options o = small(engine, 3, 128, 32);
+    wtl_batch_options o = plain(engine, 3, 128, 32);
     wtl_session_options so = {};
     so.n_ctx = 256; // sixteen blocks
     so.n_seq_max = 3;
@@ -167,7 +174,7 @@ TEST(BatchHold, WhatWasSharedIsSetAsideForEachAfterAPause) {
 
 TEST(BatchHold, AsManyPauseAsRoomIsNeededFor) {
     const Engine &engine = engine_of("llama");
-    Batch b(small(engine, 4));
+    Batch b(plain(engine, 4));
     std::mt19937 rng(5);
     std::vector<std::unique_ptr<Ask>> held;
     for (int i = 0; i < 4; i++) {
@@ -189,7 +196,7 @@ TEST(BatchHold, AsManyPauseAsRoomIsNeededFor) {
 
 TEST(BatchHold, AReadersPromptIsNotPaused) {
     const Engine &engine = engine_of("llama");
-    Batch b(small(engine, 1, 128, 16));
+    Batch b(plain(engine, 1, 128, 16));
     std::mt19937 rng(6);
     Ask held(random_tokens(rng, 100), 20), newcomer(random_tokens(rng, 10), 5);
     b.submit(held);
@@ -212,7 +219,7 @@ TEST(BatchHold, PausedOnesAreCancelledFoundAndClosed) {
     std::mt19937 rng(7);
     Ask first(random_tokens(rng, 10), 60), second(random_tokens(rng, 10), 60), newcomer(random_tokens(rng, 10), 3);
     {
-        Batch b(small(engine, 2));
+        Batch b(plain(engine, 2));
         b.submit(first);
         b.submit(second);
         steps(b, 4);
@@ -236,7 +243,7 @@ TEST(BatchHold, PausedOnesAreCancelledFoundAndClosed) {
 // Paused ones are no part of the queue: its bound is for those that arrive.
 TEST(BatchHold, ThePausedDoNotFillTheQueue) {
     const Engine &engine = engine_of("llama");
-    wtl_batch_options o = small(engine, 1);
+    wtl_batch_options o = plain(engine, 1);
     o.n_queue = 2;
     Batch b(o);
     std::mt19937 rng(8);
