@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "attention_run.h"
 #include "matmul_run.h"
+#include "tests/support/checked_build.h"
 
 namespace checker {
 namespace {
@@ -193,9 +194,10 @@ TEST_P(Invariance, AttentionInAnyChunksAndCompany) {
         {2, 1, 80, WTL_DTYPE_F16, 33, {}}, {1, 3, 128, WTL_DTYPE_F32, 512, {}},
         {3, 3, 64, WTL_DTYPE_Q8_0, 0, {}}, {1, 4, 256, WTL_DTYPE_Q8_0, 100, {}}, {1, 7, 80, WTL_DTYPE_Q8_0, 33, {}},
     };
+    const int longest = kChecked ? 280 : 530; // more than one partition, or two; the work grows with its square
     for (const AttentionCase &c : cases) {
-        std::vector<Sequence> alone = {random_sequence(c, kSeed, 530)}, company = alone;
-        for (int i = 1; i < 6; i++) company.push_back(random_sequence(c, kSeed + (uint32_t)i, 20 + 61 * i));
+        std::vector<Sequence> alone = {random_sequence(c, kSeed, longest)}, company = alone;
+        for (int i = 1; i < 6; i++) company.push_back(random_sequence(c, kSeed + (uint32_t)i, 20 + longest / 9 * i));
         Host whole;
         for (int n_threads : thread_counts(GetParam())) {
             Rig::Options options = threads(n_threads);
@@ -203,7 +205,7 @@ TEST_P(Invariance, AttentionInAnyChunksAndCompany) {
             Rig rig(GetParam(), options);
             CHECKER_RIG(rig);
             for (int chunk : chunks(GetParam(), n_threads)) {
-                SCOPED_TRACE(testing::Message() << (c.dtype == WTL_DTYPE_F16 ? "f16" : "f32") << ", head_dim " << c.head_dim
+                SCOPED_TRACE(testing::Message() << wtl_dtype_get(c.dtype)->name << ", head_dim " << c.head_dim
                                                 << ", window " << c.window << ", chunks of " << chunk << ", " << n_threads
                                                 << " threads, seed " << kSeed);
                 Host got = prefill(rig, c, alone, chunk);

@@ -91,6 +91,28 @@ TEST(BatchDraft, AReplyThatEndsAmongGuessesEndsThere) {
     }
 }
 
+TEST(BatchDraft, WhoCancelsAmongGuessesGetsNoOtherToken) {
+    std::mt19937 rng(3);
+    uint64_t n_accepted = 0;
+    for (size_t at = 1; at < 25; at++) {
+        Batch b(small(engine_of("llama"), 2, 256, 64));
+        trust_all(b);
+        Ask self(repeated(random_tokens(rng, 4), 5), 60);
+        self.on_token = [&](const wtl_batch_token &t) {
+            if (self.replies[0].tokens.size() == at && t.token >= 0) {
+                EXPECT_TRUE(wtl_batch_cancel(b.b, t.request));
+            }
+            return true;
+        };
+        b.submit(self);
+        b.drain();
+        EXPECT_EQ(self.replies[0].tokens.size(), at);
+        EXPECT_EQ(self.replies[0].finish, WTL_FINISH_CANCELLED);
+        n_accepted += b.state().n_accepted_tok;
+    }
+    EXPECT_GT(n_accepted, 0u);
+}
+
 TEST(BatchDraft, NothingIsGuessedBehindTheLastToken) {
     const Engine &engine = engine_of("gemma3");
     std::mt19937 rng(4);
