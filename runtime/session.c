@@ -362,13 +362,13 @@ static void count_work(wtl_session *s) {
 
 wtl_status wtl_session_step(wtl_session *s, const wtl_entry *entries, int32_t n, wtl_error *err) {
     wtl_status status = check_entries(s, entries, n, err);
+    s->work.start_ns = wtl_clock_ns(); // copying shared blocks is part of the step
     if (!status) status = reserve_blocks(s, err);
     if (status) {
         s->work = (wtl_step_work){.seqs = s->seq_work};
         return status;
     }
     int32_t kv_len_max;
-    s->work.start_ns = wtl_clock_ns();
     upload_index(s, entries, &kv_len_max);
     status = run_forward(s, kv_len_max, err);
     s->work.end_ns = wtl_clock_ns();
