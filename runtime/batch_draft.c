@@ -41,20 +41,28 @@ static int32_t find_ending(const batch_choice *c, int32_t n_text, int32_t *next)
 }
 
 // ---- How many are worth a try -------------------------------------------------------------------------------------------------
+// What one row more costs. While replies came one row at a time nothing tells the cost of their rows from that of the step; what prompts have
+// taught about rows is then the better figure, so the lower one counts.
+static double row_ns(const wtl_batch *b, const batch_load *load, uint64_t positions) {
+    batch_load decode = *load, prompt = *load;
+    decode.n_decode++;
+    prompt.n_prompt++;
+    decode.kv_positions += positions;
+    prompt.kv_positions += positions;
+    return fmin(batch_pace_ns(&b->pace, &decode), batch_pace_ns(&b->pace, &prompt)) - batch_pace_ns(&b->pace, load);
+}
+
 // Guess i is right with hit^i. It is worth its row while it brings tokens faster than the step does without it.
 static int32_t worth(const wtl_batch *b, const batch_choice *c, const batch_load *load, double hit, int32_t most) {
-    batch_load with = *load;
-    double tokens = load->n_decode, right = 1, took_ns = batch_pace_ns(&b->pace, &with);
+    double tokens = load->n_decode, right = 1, took_ns = batch_pace_ns(&b->pace, load);
     const int32_t n_past = c->request->n_prompt + c->n_decoded - 1;
     int32_t n = 0;
     for (; n < most; n++) {
-        with.n_decode++;
-        with.kv_positions += batch_positions(b, n_past + 1 + n, 1);
-        const double longer_ns = batch_pace_ns(&b->pace, &with);
+        const double more_ns = row_ns(b, load, batch_positions(b, n_past + 1 + n, 1));
         right *= hit;
-        if (right * took_ns <= (longer_ns - took_ns) * tokens) break;
+        if (right * took_ns <= more_ns * tokens) break;
         tokens += right;
-        took_ns = longer_ns;
+        took_ns += more_ns;
     }
     return n;
 }

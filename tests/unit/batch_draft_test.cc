@@ -132,6 +132,21 @@ TEST(BatchDraft, NothingIsGuessedBehindTheLastToken) {
     }
 }
 
+// Steps of one row each cannot tell what a row costs from what a step costs.
+TEST(BatchDraft, AReplyThatWasAlwaysAloneIsGuessedToo) {
+    Batch b(small(engine_of("llama"), 1, 256, 64));
+    std::mt19937 rng(8);
+    Ask ask(repeated(random_tokens(rng, 5), 8), 60);
+    b.submit(ask);
+    for (int i = 0; i < 80 && !ask.over; i++) {
+        const double learned[BATCH_PACE_TERMS] = {0, 4e6, 1e6, 0}; // all of a step's time seems to be its decode row's
+        std::copy(learned, learned + BATCH_PACE_TERMS, b.b->pace.cost);
+        b.step();
+    }
+    EXPECT_TRUE(ask.over);
+    EXPECT_GT(b.state().n_drafted_tok, 0u);
+}
+
 TEST(BatchDraft, TrustFollowsWhatCameTrue) {
     batch_draft_trust t;
     batch_draft_open(&t);
