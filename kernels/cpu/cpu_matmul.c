@@ -4,7 +4,8 @@
 // groups of panels of its own range, in the order of memory, so that what is fetched ahead is its own; who is done takes
 // from the other ranges. Which thread computes a panel changes nothing, every output is one kernel's sum in K order.
 // Within a group the tile is the outer loop: its activations stay in the first-level cache, the group's weights in the
-// second, so weights are read from memory once per op.
+// second, so weights are read from memory once per op. With many rows a thread widens a group's panels into its scratch
+// memory first (cpu_panel.h), where the instruction set has kernels for them.
 // SPDX-License-Identifier: Apache-2.0
 #include <math.h>
 #include <stdatomic.h>
@@ -18,6 +19,11 @@
 #define SERIAL_QUANTIZE 16384
 // Weights of a group of panels that should stay in the second-level cache while tiles pass.
 #define GROUP_BYTES ((size_t)192 << 10)
+
+// From so many rows of x on unpacking a panel once and for all pays.
+#define WIDE_ROWS 24
+// Wide panels of a group, which lie in the second-level cache too; never fewer than two.
+#define WIDE_GROUP_BYTES ((size_t)256 << 10)
 
 // Magnitudes above this many times the mean of the blocks' largest ones are outliers; part of the op's contract.
 #define OUTLIER_FACTOR 1.6f
@@ -38,6 +44,8 @@ typedef struct matmul_job {
     int32_t *n_outliers;   // [n_tiles]
     int32_t max_outliers;
     int32_t n_blocks, n_tiles;
+    uint8_t *wide; // [n_threads, wide_bytes] the group at hand of each thread; NULL: panels are multiplied as they are
+    size_t wide_bytes;
     int32_t group[WTL_MATMUL_PARTS];         // panels per group
     int32_t groups_end[WTL_MATMUL_PARTS];    // running count of groups over the parts; equal to the one before: a float part
     _Atomic int32_t next;                    // tile to quantise
@@ -54,11 +62,18 @@ static size_t file_row_bytes(int32_t max_cols) { return (blocks_up(max_cols) * s
 
 static size_t acts_bytes(int32_t max_rows, int32_t max_cols) { return (size_t)max_rows * blocks_up(max_cols) * sizeof(cpu_act); }
 
-static size_t tiles(int32_t rows) { return ((size_t)rows + CPU_TILE_COLS - 1) / CPU_TILE_COLS; }
+static size_t wide_panel_bytes(int32_t n_blocks, size_t block_bytes) { return (size_t)n_blocks * block_bytes; }
+
+// A thread's wide group when x has that many columns. One block more: a load may begin late in the last one.
+static size_t wide_group_bytes(int32_t cols) {
+    const size_t two = 2 * wide_panel_bytes((int32_t)blocks_up(cols), sizeof(cpu_wide_block));
+    return (two > WIDE_GROUP_BYTES ? two : WIDE_GROUP_BYTES) + sizeof(cpu_wide_block);
+}
 
 size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
     const size_t outlier_bytes = (size_t)CPU_MAX_OUTLIERS(limits->max_cols) * sizeof(cpu_outlier) + sizeof(int32_t);
-    const size_t acts = acts_bytes(limits->max_rows, limits->max_cols) + (size_t)limits->max_rows * outlier_bytes;
+    size_t acts = acts_bytes(limits->max_rows, limits->max_cols) + (size_t)limits->max_rows * outlier_bytes;
+    if (limits->max_rows >= WIDE_ROWS) acts += 64 + (size_t)n_threads * wide_group_bytes(limits->max_cols);
     const size_t rows = (size_t)n_threads * file_row_bytes(limits->max_cols);
     return acts > rows ? acts : rows;
 }
@@ -162,59 +177,98 @@ static void quantize_all(cpu_pool *pool, matmul_job *job) {
 }
 
 // ---- multiplying ----------------------------------------------------------------------------------------------------
-static void multiply_group(const matmul_job *job, int32_t part, int32_t group) {
+// One tile times one panel, or two wide ones, that begin at a row of the weight.
+static void multiply_tile(const matmul_job *job, int32_t part, int32_t tile, cpu_panel_kernel kernel, const uint8_t *panel, size_t panel_bytes,
+                          int32_t row, int32_t max_rows) {
     const wtl_matmul *a = job->a;
-    const cpu_weight *w = cpu_weight_of(a->part[part].w);
     const wtl_mat out = a->part[part].out;
-    const float *bias = a->part[part].bias ? cpu_vector(a->part[part].bias) : NULL;
+    const int32_t column = first_column(job, tile), left = a->part[part].w->rows - row;
+    kernel(&(cpu_panel_args){
+        .panel = panel,
+        .panel_bytes = panel_bytes,
+        .act = job->acts + (size_t)column * (size_t)job->n_blocks,
+        .outliers = tile_outliers(job, tile),
+        .n_outliers = job->n_outliers[tile],
+        .n_blocks = job->n_blocks,
+        .n_rows = left < max_rows ? left : max_rows,
+        .out = out.data + (int64_t)column * out.stride + row,
+        .out_stride = out.stride,
+        .bias = a->part[part].bias ? (const float *)cpu_vector(a->part[part].bias) + row : NULL,
+        .accumulate = a->accumulate,
+    });
+}
+
+static int32_t columns_of(const matmul_job *job, int32_t tile) { return first_column(job, tile + 1) - first_column(job, tile); }
+
+static void multiply_wide(const matmul_job *job, int32_t part, int32_t first, int32_t end, uint8_t *wide) {
+    const cpu_weight *w = cpu_weight_of(job->a->part[part].w);
     const cpu_panel_kernels *kernels = job->kernels->types[w->base.dtype];
-    const int32_t first = group * job->group[part];
-    const int32_t end = w->n_panels - first < job->group[part] ? w->n_panels : first + job->group[part];
+    const size_t wide_bytes = wide_panel_bytes(job->n_blocks, kernels->wide->block_bytes);
+    for (int32_t p = first; p < end; p++) {
+        kernels->widen((const uint8_t *)w->data + (size_t)p * w->panel_bytes, job->n_blocks, wide + (size_t)(p - first) * wide_bytes);
+    }
     for (int32_t t = 0; t < job->n_tiles; t++) {
-        const int32_t column = first_column(job, t), n_columns = first_column(job, t + 1) - column;
-        for (int32_t p = first; p < end; p++) {
-            const int32_t row = p * CPU_PANEL_ROWS, left = w->base.rows - row;
-            kernels->columns[n_columns](&(cpu_panel_args){
-                .panel = (const uint8_t *)w->data + (size_t)p * w->panel_bytes,
-                .act = job->acts + (size_t)column * (size_t)job->n_blocks,
-                .outliers = tile_outliers(job, t),
-                .n_outliers = job->n_outliers[t],
-                .n_blocks = job->n_blocks,
-                .n_rows = left < CPU_PANEL_ROWS ? left : CPU_PANEL_ROWS,
-                .out = out.data + (int64_t)column * out.stride + row,
-                .out_stride = out.stride,
-                .bias = bias ? bias + row : NULL,
-                .accumulate = a->accumulate,
-            });
+        const int32_t n_columns = columns_of(job, t);
+        for (int32_t p = first; p < end; p += 2) {
+            const cpu_panel_kernel kernel = p + 1 < end ? kernels->wide->two[n_columns] : kernels->wide->one[n_columns];
+            multiply_tile(job, part, t, kernel, wide + (size_t)(p - first) * wide_bytes, wide_bytes, p * CPU_PANEL_ROWS,
+                          p + 1 < end ? 2 * CPU_PANEL_ROWS : CPU_PANEL_ROWS);
         }
     }
 }
 
-static void multiply_range(matmul_job *job, matmul_range *range) {
+static void multiply_group(const matmul_job *job, int32_t part, int32_t group, int32_t thread) {
+    const cpu_weight *w = cpu_weight_of(job->a->part[part].w);
+    const int32_t first = group * job->group[part];
+    const int32_t end = w->n_panels - first < job->group[part] ? w->n_panels : first + job->group[part];
+    if (job->wide) {
+        multiply_wide(job, part, first, end, job->wide + (size_t)thread * job->wide_bytes);
+        return;
+    }
+    const cpu_panel_kernels *kernels = job->kernels->types[w->base.dtype];
+    for (int32_t t = 0; t < job->n_tiles; t++) {
+        for (int32_t p = first; p < end; p++) {
+            const uint8_t *panel = (const uint8_t *)w->data + (size_t)p * w->panel_bytes;
+            multiply_tile(job, part, t, kernels->columns[columns_of(job, t)], panel, w->panel_bytes, p * CPU_PANEL_ROWS, CPU_PANEL_ROWS);
+        }
+    }
+}
+
+static void multiply_range(matmul_job *job, matmul_range *range, int32_t thread) {
     int32_t group;
     while ((group = atomic_fetch_add_explicit(&range->next, 1, memory_order_relaxed)) < range->end) {
         int32_t part = 0;
         while (group >= job->groups_end[part]) part++;
-        multiply_group(job, part, part ? group - job->groups_end[part - 1] : group);
+        multiply_group(job, part, part ? group - job->groups_end[part - 1] : group, thread);
     }
 }
 
 static void multiply_run(void *ctx, int32_t thread, int32_t n_threads) {
     matmul_job *job = ctx;
     (void)n_threads;
-    for (int32_t i = 0; i < job->n_ranges; i++) multiply_range(job, &job->range[(thread + i) % job->n_ranges]);
+    for (int32_t i = 0; i < job->n_ranges; i++) multiply_range(job, &job->range[(thread + i) % job->n_ranges], thread);
 }
 
-// Group sizes: large enough to reuse tiles, small enough that every thread gets several groups.
+// Most panels of a group that its cache holds.
+static int32_t most_panels(const matmul_job *job, const cpu_weight *w) {
+    if (job->n_tiles <= 1 || !w->panel_bytes) return INT32_MAX;
+    if (!job->wide) return (int32_t)(GROUP_BYTES / w->panel_bytes);
+    const size_t bytes = wide_panel_bytes(job->n_blocks, job->kernels->types[w->base.dtype]->wide->block_bytes);
+    const int32_t pairs = (int32_t)(WIDE_GROUP_BYTES / (2 * bytes));
+    return pairs < 1 ? 2 : 2 * pairs;
+}
+
+// Group sizes: large enough to reuse tiles, small enough that every thread gets several groups. Wide ones are pairs.
 static void plan_groups(matmul_job *job, int32_t n_threads) {
     int32_t panels = 0, groups = 0;
     for (int32_t i = 0; i < job->a->n_parts; i++) panels += cpu_weight_of(job->a->part[i].w)->n_panels; // 0 for float parts
     const int32_t fair = n_threads == 1 ? panels : panels / (n_threads * 8);
     for (int32_t i = 0; i < job->a->n_parts; i++) {
         const cpu_weight *w = cpu_weight_of(job->a->part[i].w);
-        int32_t size = fair;
-        if (job->n_tiles > 1 && w->panel_bytes && (size_t)size > GROUP_BYTES / w->panel_bytes) size = (int32_t)(GROUP_BYTES / w->panel_bytes);
-        job->group[i] = size < 1 ? 1 : size;
+        const int32_t most = most_panels(job, w), least = job->wide ? 2 : 1;
+        int32_t size = fair < most ? fair : most;
+        if (job->wide) size &= ~1;
+        job->group[i] = size < least ? least : size;
         groups += w->n_panels / job->group[i] + (w->n_panels % job->group[i] != 0);
         job->groups_end[i] = groups;
     }
@@ -247,10 +301,17 @@ void cpu_matmul(wtl_stream *s, const wtl_matmul *a) {
     }
     if (!any_packed) return;
     matmul_job job = {.a = a, .kernels = be->matmul, .acts = stream->quant_scratch, .n_blocks = a->x.cols / 32};
-    job.n_tiles = (int32_t)tiles(a->x.rows);
+    const bool wide = a->x.rows >= WIDE_ROWS && be->matmul->types[WTL_DTYPE_Q4_0]->wide;
+    const int32_t tile_columns = wide ? CPU_WIDE_COLS : CPU_TILE_COLS;
+    job.n_tiles = (a->x.rows + tile_columns - 1) / tile_columns;
     job.max_outliers = CPU_MAX_OUTLIERS(a->x.cols);
     job.outliers = (cpu_outlier *)(void *)(job.acts + (size_t)a->x.rows * (size_t)job.n_blocks);
     job.n_outliers = (int32_t *)(void *)(job.outliers + (size_t)a->x.rows * (size_t)job.max_outliers);
+    if (wide) {
+        const uintptr_t end = (uintptr_t)(job.n_outliers + job.n_tiles);
+        job.wide = (uint8_t *)((end + 63) & ~(uintptr_t)63);
+        job.wide_bytes = wide_group_bytes(stream->limits.max_cols);
+    }
     quantize_all(be->pool, &job);
     plan_groups(&job, pool_active(be->pool));
     pool_run(be->pool, multiply_run, &job);

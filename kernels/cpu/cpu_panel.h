@@ -54,6 +54,10 @@ typedef struct cpu_act {
     float s;         // d * sum of q: multiplies the weights' minimum
     int32_t neg;     // -sum of q: times the weights' zero point is where the integer accumulator starts
     int32_t neg_low; // -sum of q[0..15]
+    // Where accumulators of wide panels start: CPU_WIDE_ONE + 128 neg, CPU_WIDE_ONE + 128 neg_low, 128 (neg - neg_low).
+    // Set by the instruction sets that have wide kernels.
+    int32_t wide, wide_low, wide_high;
+    int32_t unused;  // one cache line
 } cpu_act;
 
 // A value of x far above the others: its block is quantised without it (as if it were 0), and it multiplies its weights as
@@ -69,9 +73,11 @@ typedef struct cpu_outlier {
 // Columns of x are quantised in tiles of at most this many; a tile [n_blocks, columns] is what one kernel call multiplies.
 #define CPU_TILE_COLS 8
 
-// out[c * out_stride + r] (+)= sum over k of weight[r, k] * x[c, k] (+ bias[r]), for r < n_rows <= 16 and the tile's columns.
+// out[c * out_stride + r] (+)= sum over k of weight[r, k] * x[c, k] (+ bias[r]), for r < n_rows and the tile's columns. A
+// panel has 16 rows; kernels of two wide panels take 32.
 typedef struct cpu_panel_args {
     const void *panel;
+    size_t panel_bytes;          // from one wide panel to the next
     const cpu_act *act;          // [n_blocks, columns]
     const cpu_outlier *outliers; // [n_outliers] of all columns, by k, then by column: what shares a k shares its weights
     int32_t n_outliers;
@@ -85,8 +91,31 @@ typedef struct cpu_panel_args {
 
 typedef void (*cpu_panel_kernel)(const cpu_panel_args *a);
 
+// Wide panels: a panel for many tiles of columns is unpacked once into scratch memory, codes to bytes and scales to f32, so
+// that the kernel is left with nothing but products. Codes with a zero point are moved so that it is 128. Accumulators start
+// at CPU_WIDE_ONE, the bits of 1.5 * 2^23: read as a float, one with the integer sum n in it is 1.5 * 2^23 + n, so that one
+// FMA with d and c = -1.5 * 2^23 d gives d * n, rounded once, as a conversion and a product would. The results have the same
+// bits as those of the other kernels.
+#define CPU_WIDE_ONE 0x4B400000
+#define CPU_WIDE_COLS 6 // times two panels are 12 accumulators: enough to hide the latency of a multiply-add
+typedef struct cpu_wide_block {
+    uint8_t q[512];        // as in panel_q8_0
+    float d[16], c[16];    // d: of the first 16 weights, for types with two scales
+    float more[3][16];     // the minimum, or the scale of the other 16; both: that scale, then both minima
+} cpu_wide_block;
+
+#define CPU_WIDE_BYTES(halves, has_min) (512 + 2 * 64 + ((halves) + ((has_min) ? 1 + (halves) : 0)) * 64) // of cpu_wide_block, as far as it is used
+
+// A kind of wide panels: types differ in scales and minima only.
+typedef struct cpu_wide_kernels {
+    size_t block_bytes;
+    cpu_panel_kernel one[CPU_WIDE_COLS + 1], two[CPU_WIDE_COLS + 1]; // panels at a time, by number of columns
+} cpu_wide_kernels;
+
 typedef struct cpu_panel_kernels {
     cpu_panel_kernel columns[CPU_TILE_COLS + 1]; // by number of columns; [0] unused
+    const cpu_wide_kernels *wide;                // NULL: none, and so for all types of the instruction set
+    void (*widen)(const void *panel, int32_t n_blocks, void *out);
 } cpu_panel_kernels;
 
 // x [n_blocks * 32] to out[0], out[stride], ...: round to nearest, d = largest magnitude / 127.
@@ -106,6 +135,8 @@ typedef struct cpu_matmul_kernels {
     extern const cpu_panel_kernels cpu_matmul_##name##_scalar, cpu_matmul_##name##_avx2, cpu_matmul_##name##_avx512vnni; \
     extern const cpu_panel_kernels cpu_matmul_##name##_avxvnni, cpu_matmul_##name##_neon_dotprod, cpu_matmul_##name##_neon_i8mm;
 CPU_PANEL_LIST(CPU_PANEL_EXTERN) // as far as this build has them
+// One scale and no minimum, a minimum, two scales, two of both: Q4_0, Q4_1, Q6_K and Q2_K have these.
+extern const cpu_wide_kernels cpu_wide_plain, cpu_wide_min, cpu_wide_halves, cpu_wide_halves_min;
 void cpu_quantize_scalar(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
 void cpu_quantize_avx2(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
 void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);

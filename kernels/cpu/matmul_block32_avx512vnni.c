@@ -28,39 +28,39 @@ FORM_CODES(q4_0, codes4(w->q, g))
 FORM_CODE(q4_0, code4(w->q, k))
 FORM_FLOATS(q4_0, scale, load_f16(w->d))
 static const panel_form q4_0_form = {sizeof(panel_q4_0), 1, 3, false, false, q4_0_codes, q4_0_code, q4_0_scale, NULL};
-PANEL_KERNELS(q4_0)
+PANEL_KERNELS(q4_0, plain)
 
 FORM_CODES(q4_1, codes4(w->q, g))
 FORM_CODE(q4_1, code4(w->q, k))
 FORM_FLOATS(q4_1, scale, load_f16(w->d))
 FORM_FLOATS(q4_1, minimum, load_f16(w->m))
 static const panel_form q4_1_form = {sizeof(panel_q4_1), 1, -1, false, true, q4_1_codes, q4_1_code, q4_1_scale, q4_1_minimum};
-PANEL_KERNELS(q4_1)
+PANEL_KERNELS(q4_1, min)
 
 FORM_CODES(q5_0, codes5(w->q, w->h, g))
 FORM_CODE(q5_0, code5(w->q, w->h, k))
 FORM_FLOATS(q5_0, scale, load_f16(w->d))
 static const panel_form q5_0_form = {sizeof(panel_q5_0), 1, 4, false, false, q5_0_codes, q5_0_code, q5_0_scale, NULL};
-PANEL_KERNELS(q5_0)
+PANEL_KERNELS(q5_0, plain)
 
 FORM_CODES(q5_1, codes5(w->q, w->h, g))
 FORM_CODE(q5_1, code5(w->q, w->h, k))
 FORM_FLOATS(q5_1, scale, load_f16(w->d))
 FORM_FLOATS(q5_1, minimum, load_f16(w->m))
 static const panel_form q5_1_form = {sizeof(panel_q5_1), 1, -1, false, true, q5_1_codes, q5_1_code, q5_1_scale, q5_1_minimum};
-PANEL_KERNELS(q5_1)
+PANEL_KERNELS(q5_1, min)
 
 FORM_CODES(q8_0, _mm512_loadu_si512(w->q + 64 * g))
 FORM_CODE(q8_0, code8(w->q, k))
 FORM_FLOATS(q8_0, scale, load_f16(w->d))
 static const panel_form q8_0_form = {sizeof(panel_q8_0), 1, 7, false, false, q8_0_codes, q8_0_code, q8_0_scale, NULL};
-PANEL_KERNELS(q8_0)
+PANEL_KERNELS(q8_0, plain)
 
 FORM_CODES(iq4_nl, codes_iq4(w->q, g))
 FORM_CODE(iq4_nl, code_iq4(w->q, k))
 FORM_FLOATS(iq4_nl, scale, load_f16(w->d))
 static const panel_form iq4_nl_form = {sizeof(panel_iq4_nl), 1, 7, false, false, iq4_nl_codes, iq4_nl_code, iq4_nl_scale, NULL};
-PANEL_KERNELS(iq4_nl)
+PANEL_KERNELS(iq4_nl, plain)
 
 uint32_t cpu_above_avx512vnni(const float *x, float limit) {
     const __m512 l = _mm512_set1_ps(limit);
@@ -76,6 +76,16 @@ CPU_INLINE __m128i max_of_each(__m512i a, __m512i b, __m512i c, __m512i d) {
     const __m512i all = _mm512_max_epu32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd)); // a b c d
     const __m256i half = _mm256_max_epu32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
     return _mm_max_epu32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+// Four fields that lie together, each of four blocks.
+CPU_INLINE void store_fields(float *first, int32_t stride, __m128 a, __m128 b, __m128 c, __m128 d) {
+    const ptrdiff_t step = (ptrdiff_t)stride * (ptrdiff_t)(sizeof(cpu_act) / sizeof(float));
+    _MM_TRANSPOSE4_PS(a, b, c, d); // now all of one block each
+    _mm_storeu_ps(first, a);
+    _mm_storeu_ps(first + step, b);
+    _mm_storeu_ps(first + 2 * step, c);
+    _mm_storeu_ps(first + 3 * step, d);
 }
 
 // Four blocks. Magnitudes compare like integers, NaN and Inf above all numbers.
@@ -109,13 +119,11 @@ static void quantize_four(const float *x, cpu_act *out, int32_t stride) {
     const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
     const __m128i low = _mm256_castsi256_si128(pairs), sum = _mm_add_epi32(low, _mm256_extracti128_si256(pairs, 1)); // of block i in lane i
     const __m128i zero = _mm_setzero_si128();
-    __m128 row0 = d, row1 = _mm_mul_ps(d, _mm_cvtepi32_ps(sum));
-    __m128 row2 = _mm_castsi128_ps(_mm_sub_epi32(zero, sum)), row3 = _mm_castsi128_ps(_mm_sub_epi32(zero, low));
-    _MM_TRANSPOSE4_PS(row0, row1, row2, row3); // d, s, neg, neg_low of one block each
-    _mm_storeu_ps(&out[0].d, row0);
-    _mm_storeu_ps(&out[(ptrdiff_t)stride].d, row1);
-    _mm_storeu_ps(&out[2 * (ptrdiff_t)stride].d, row2);
-    _mm_storeu_ps(&out[3 * (ptrdiff_t)stride].d, row3);
+    const __m128i neg = _mm_sub_epi32(zero, sum), neg_low = _mm_sub_epi32(zero, low), one = _mm_set1_epi32(CPU_WIDE_ONE);
+    const __m128i wide_high = _mm_slli_epi32(_mm_sub_epi32(neg, neg_low), 7);
+    store_fields(&out[0].d, stride, d, _mm_mul_ps(d, _mm_cvtepi32_ps(sum)), _mm_castsi128_ps(neg), _mm_castsi128_ps(neg_low));
+    store_fields((float *)(void *)&out[0].wide, stride, _mm_castsi128_ps(_mm_add_epi32(one, _mm_slli_epi32(neg, 7))),
+                 _mm_castsi128_ps(_mm_add_epi32(one, _mm_slli_epi32(neg_low, 7))), _mm_castsi128_ps(wide_high), _mm_setzero_ps());
 }
 
 void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride) {

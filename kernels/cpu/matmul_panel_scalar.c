@@ -227,7 +227,7 @@ static const plain_form iq4_xs_form = {sizeof(panel_iq4_xs), 8, 128, false, fals
     PLAIN_COLUMN(name, 1) PLAIN_COLUMN(name, 2) PLAIN_COLUMN(name, 3) PLAIN_COLUMN(name, 4)                            \
     PLAIN_COLUMN(name, 5) PLAIN_COLUMN(name, 6) PLAIN_COLUMN(name, 7) PLAIN_COLUMN(name, 8)                            \
     const cpu_panel_kernels cpu_matmul_##name##_scalar = {                                                             \
-        {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
+        .columns = {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
 CPU_PANEL_LIST(PLAIN_KERNELS)
 
 uint32_t cpu_above_scalar(const float *x, float limit) {

@@ -281,6 +281,6 @@ CPU_INLINE void panel_pass(const panel_form form, uint32_t (*outliers)(const cpu
     PANEL_TILE(name, 3, 3, 3) PANEL_TILE(name, 4, 4, 4) PANEL_TILE(name, 5, 3, 2) PANEL_TILE(name, 6, 3, 3)            \
     PANEL_TILE(name, 7, 4, 3) PANEL_TILE(name, 8, 4, 4)                                                                \
     const cpu_panel_kernels PANEL_TABLE(name) = {                                                                      \
-        {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
+        .columns = {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
 
 #endif

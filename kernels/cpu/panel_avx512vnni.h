@@ -2,10 +2,11 @@
 //
 // Included by the matmul_*_avx512vnni.c files only. A type is a cpu_panel_form: inline functions that give its codes and
 // scales, and constants that say which terms it has; everything is inlined, so each instance is straight-line code.
-// Order of arithmetic, the same for every number of columns: per 32 weights an exact integer dot product, converted, times
-// (weight scale * activation scale), added to the f32 accumulator by FMA; then the minimum's term. With scales per 16
-// weights both halves' terms are summed before they are multiplied by the activations' scale. The
-// products of the column's outliers come last, when the panel's weights are in the cache.
+// Order of arithmetic, the same for every number of columns and for wide panels (matmul_wide_avx512vnni.c): per 32 weights
+// an exact integer dot product, converted, times the weights' scale, times the activations' scale, added to the f32
+// accumulator by FMA; then the minimum's term. With scales per 16 weights both halves' terms are summed before they are
+// multiplied by the activations' scale. The products of the column's outliers come last, when the panel's weights are in
+// the cache.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_KERNELS_CPU_PANEL_AVX512VNNI_H
 #define WTL_KERNELS_CPU_PANEL_AVX512VNNI_H
@@ -116,20 +117,28 @@ CPU_INLINE uint32_t panel_outliers(const panel_form form, const cpu_panel_args *
 // From memory, never by way of a scalar register: the multipliers share their ports with such moves.
 CPU_INLINE __m512i broadcast(const int32_t *p) { return _mm512_broadcastd_epi32(_mm_loadu_si32(p)); }
 
+// A sum as a float of its own, see CPU_WIDE_ONE: types without a zero point save the conversion.
+CPU_INLINE bool sums_are_floats(const panel_form form) { return form.zero_shift < 0 && !form.split; }
+
 // Where the accumulator starts: zero point times -sum of the activations.
 CPU_INLINE __m512i start(const panel_form form, __m512i neg) {
+    if (sums_are_floats(form)) return _mm512_set1_epi32(CPU_WIDE_ONE);
     if (form.zero_shift < 0) return _mm512_setzero_si512();
     return _mm512_slli_epi32(neg, (unsigned)form.zero_shift);
 }
 CPU_INLINE __m512i neg_high(const cpu_act *x) { return _mm512_sub_epi32(broadcast(&x->neg), broadcast(&x->neg_low)); }
 
-// f += dot * (scale * d) and the minimum's term.
+// What makes a product with d of CPU_WIDE_ONE plus n one of n alone. Exact: d has 19 bits at most, the factor two.
+CPU_INLINE __m512 wide_offset(__m512 d) { return _mm512_mul_ps(d, _mm512_set1_ps(-12582912.0f)); }
+
+// f += (dot * scale) * d and the minimum's term.
 CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, const __m512i *dot,
                             __m512 *f) {
-    const __m512 d = form.scale(w, s, 0);
+    const __m512 d = form.scale(w, s, 0), offset = wide_offset(d);
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
-        f[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[c]), _mm512_mul_ps(d, _mm512_set1_ps(x[c].d)), f[c]);
+        const __m512 t = sums_are_floats(form) ? _mm512_fmadd_ps(_mm512_castsi512_ps(dot[c]), d, offset) : _mm512_mul_ps(_mm512_cvtepi32_ps(dot[c]), d);
+        f[c] = _mm512_fmadd_ps(t, _mm512_set1_ps(x[c].d), f[c]);
     }
     if (!form.has_min) return;
     const __m512 m = form.minimum(w, s, 0);
@@ -223,7 +232,31 @@ CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_
     panel_store(a, nc, f);
 }
 
-// Instances for 1..8 columns and their table.
+// A panel's wide form; n_blocks of 32.
+CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t n_blocks, void *out) {
+    const size_t block_bytes = CPU_WIDE_BYTES(form.split, form.has_min);
+    const uint8_t *w = panel;
+    uint8_t *to = out;
+    const __m512i zero = _mm512_set1_epi8((char)(form.zero_shift < 0 ? 0 : 128 - (1 << form.zero_shift)));
+    for (int32_t b = 0; b < n_blocks; b += form.subs, w += form.block_bytes) {
+        CPU_ROLLED
+        for (int s = 0; s < form.subs; s++, to += block_bytes) {
+            cpu_wide_block *wide = (cpu_wide_block *)(void *)to;
+            CPU_UNROLL
+            for (int g = 0; g < 8; g++) _mm512_storeu_si512(wide->q + 64 * g, _mm512_add_epi8(form.codes(w, s, g), zero));
+            const __m512 d = form.scale(w, s, 0);
+            _mm512_storeu_ps(wide->d, d);
+            _mm512_storeu_ps(wide->c, wide_offset(d));
+            float(*more)[16] = wide->more;
+            if (form.split) _mm512_storeu_ps(*more++, form.scale(w, s, 1));
+            if (!form.has_min) continue;
+            _mm512_storeu_ps(*more++, form.minimum(w, s, 0));
+            if (form.split) _mm512_storeu_ps(*more, form.minimum(w, s, 1));
+        }
+    }
+}
+
+// Instances for 1..8 columns and their table; kind: of the wide kernels.
 #if CPU_SANITIZED
 #define PANEL_ANY(name)                                                                                                \
     static __attribute__((noinline)) void name##_any(int nc, const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, nc, a); }
@@ -232,14 +265,15 @@ CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_
 #define PANEL_ANY(name)
 #define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, nc, a); }
 #endif
-#define PANEL_KERNELS(name)                                                                                            \
+#define PANEL_KERNELS(name, kind)                                                                                           \
     static __attribute__((noinline)) uint32_t name##_outliers(const cpu_panel_args *a, __m512 *sums) {                 \
         return panel_outliers(name##_form, a, sums);                                                                   \
     }                                                                                                                  \
     PANEL_ANY(name)                                                                                                    \
     PANEL_COLUMN(name, 1) PANEL_COLUMN(name, 2) PANEL_COLUMN(name, 3) PANEL_COLUMN(name, 4)                            \
     PANEL_COLUMN(name, 5) PANEL_COLUMN(name, 6) PANEL_COLUMN(name, 7) PANEL_COLUMN(name, 8)                            \
+    static void name##_widen(const void *panel, int32_t n_blocks, void *out) { panel_widen(name##_form, panel, n_blocks, out); } \
     const cpu_panel_kernels cpu_matmul_##name##_avx512vnni = {                                                         \
-        {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
+        {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}, &cpu_wide_##kind, name##_widen};
 
 #endif
