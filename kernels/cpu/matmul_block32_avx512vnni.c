@@ -1,7 +1,5 @@
 // Panel kernels of the types with blocks of 32 weights, AVX-512 VNNI: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL.
 // SPDX-License-Identifier: Apache-2.0
-#include <string.h>
-
 #include "kernels/cpu/panel_avx512vnni.h"
 
 // Accessors of the form's signature for a panel type with fields q, h, d, m; unused ones are not instantiated.
@@ -126,13 +124,38 @@ static void quantize_four(const float *x, cpu_act *out, int32_t stride) {
                  _mm_castsi128_ps(_mm_add_epi32(one, _mm_slli_epi32(neg_low, 7))), _mm_castsi128_ps(wide_high), _mm_setzero_ps());
 }
 
+// One block: what is left of a column, and blocks whose outliers were taken out.
+static void quantize_one(const float *x, cpu_act *out) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
+    const __m512 v0 = _mm512_loadu_ps(x), v1 = _mm512_loadu_ps(x + 16);
+    const uint32_t top = _mm512_reduce_max_epu32(
+        _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(v0), magnitude), _mm512_and_si512(_mm512_castps_si512(v1), magnitude)));
+    const float largest = wtl_f32_from_bits(top);
+    const bool finite = top < 0x7F800000u, used = finite && largest >= CPU_ACT_TINY;
+    __m128i low = _mm_setzero_si128(), high = low; // 0 * Inf is no integer
+    if (used) {
+        const __m512 by = _mm512_set1_ps(127.0f / largest);
+        low = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v0, by)));
+        high = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v1, by)));
+    }
+    _mm_storeu_si128((__m128i *)(void *)out->q, low);
+    _mm_storeu_si128((__m128i *)(void *)(out->q + 16), high);
+    const __m128i zero = _mm_setzero_si128(), ones = _mm_set1_epi8(1); // sums of four, then of all
+    const __m128i quads = _mm_hadd_epi32(_mm_dpbusd_epi32(zero, ones, low), _mm_dpbusd_epi32(zero, ones, high));
+    const __m128i halves = _mm_hadd_epi32(quads, quads);
+    const int32_t sum_low = _mm_cvtsi128_si32(halves), sum = sum_low + _mm_extract_epi32(halves, 1);
+    out->d = used ? largest / 127.0f : finite ? 0.0f : wtl_f32_from_bits(0x7FC00000u);
+    out->s = out->d * (float)sum;
+    out->neg = -sum;
+    out->neg_low = -sum_low;
+    out->wide = CPU_WIDE_ONE - 128 * sum;
+    out->wide_low = CPU_WIDE_ONE - 128 * sum_low;
+    out->wide_high = 128 * (sum_low - sum);
+    out->unused = 0;
+}
+
 void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride) {
     int32_t b = 0;
     for (; b + 4 <= n_blocks; b += 4) quantize_four(x + 32 * (ptrdiff_t)b, out + (ptrdiff_t)b * stride, stride);
-    if (b == n_blocks) return;
-    float rest[4 * 32] = {0};
-    cpu_act acts[4];
-    memcpy(rest, x + 32 * (ptrdiff_t)b, (size_t)(n_blocks - b) * 32 * sizeof *x);
-    quantize_four(rest, acts, 1);
-    for (int32_t i = b; i < n_blocks; i++) out[(ptrdiff_t)i * stride] = acts[i - b];
+    for (; b < n_blocks; b++) quantize_one(x + 32 * (ptrdiff_t)b, out + (ptrdiff_t)b * stride);
 }

@@ -73,7 +73,7 @@ CPU_INLINE void wide_block(const wide_form form, const int np, const int nc, con
 }
 
 // Weight i of a block's 32, of each row: a load that begins i % 4 bytes late has that byte lowest in every 32-bit word.
-CPU_INLINE __m512 wide_weight(const wide_form form, const cpu_wide_block *w, int i) {
+CPU_INLINE __m512 wide_weight(const wide_form form, const cpu_wide_block *w, uint32_t i) {
     const __m512i word = _mm512_and_si512(_mm512_loadu_si512(w->q + 64 * (i / 4) + i % 4), _mm512_set1_epi32(255));
     const __m512 code = _mm512_cvtepi32_ps(form.biased ? _mm512_sub_epi32(word, _mm512_set1_epi32(128)) : word);
     const __m512 d = _mm512_loadu_ps(form.halves && i >= 16 ? w->more[0] : w->d);
@@ -81,24 +81,30 @@ CPU_INLINE __m512 wide_weight(const wide_form form, const cpu_wide_block *w, int
     return _mm512_fmadd_ps(code, d, _mm512_loadu_ps(w->more[form.halves ? 1 + i / 16 : 0]));
 }
 
-// Adds the products of the columns' outliers, by k: a column's are summed first, then added.
-CPU_INLINE void wide_outliers(const wide_form form, const int np, const cpu_panel_args *a, float (*sums)[2][CPU_PANEL_ROWS], uint32_t *used) {
+// sums[c] = sum over column c's outliers of weight times value, by k; bit c of the result: column c has any.
+CPU_INLINE uint32_t wide_outliers(const wide_form form, const int np, const cpu_panel_args *a, float (*sums)[2][CPU_PANEL_ROWS]) {
     const size_t block_bytes = CPU_WIDE_BYTES(form.halves, form.has_min);
+    for (int c = 0; c < CPU_WIDE_COLS; c++) {
+        for (int p = 0; p < np; p++) _mm512_storeu_ps(sums[c][p], _mm512_setzero_ps());
+    }
+    uint32_t used = 0;
     const cpu_outlier *o = a->outliers, *const end = o + a->n_outliers;
     while (o < end) {
         const int32_t k = o->k;
         __m512 weight[2];
         CPU_UNROLL
-        for (int p = 0; p < np; p++) weight[p] = wide_weight(form, block_of(a->panel, a->panel_bytes, p, (size_t)(k / 32) * block_bytes), k & 31);
+        for (int p = 0; p < np; p++) {
+            weight[p] = wide_weight(form, block_of(a->panel, a->panel_bytes, p, (size_t)((uint32_t)k / 32) * block_bytes), (uint32_t)k % 32);
+        }
         for (; o < end && o->k == k; o++) {
             float(*sum)[CPU_PANEL_ROWS] = sums[o->column];
             const __m512 x = _mm512_set1_ps(o->x);
-            const __mmask16 begun = *used >> o->column & 1 ? 0xFFFF : 0;
+            used |= 1u << o->column;
             CPU_UNROLL
-            for (int p = 0; p < np; p++) _mm512_storeu_ps(sum[p], _mm512_fmadd_ps(weight[p], x, _mm512_maskz_loadu_ps(begun, sum[p])));
-            *used |= 1u << o->column;
+            for (int p = 0; p < np; p++) _mm512_storeu_ps(sum[p], _mm512_fmadd_ps(weight[p], x, _mm512_loadu_ps(sum[p])));
         }
     }
+    return used;
 }
 
 CPU_INLINE void wide_store(const cpu_panel_args *a, const int np, const int nc, __m512 (*f)[CPU_WIDE_COLS]) {
@@ -118,7 +124,7 @@ CPU_INLINE void wide_store(const cpu_panel_args *a, const int np, const int nc, 
     }
 }
 
-CPU_INLINE void wide_run(const wide_form form, void (*outliers)(const cpu_panel_args *, float (*)[2][CPU_PANEL_ROWS], uint32_t *), const int np,
+CPU_INLINE void wide_run(const wide_form form, uint32_t (*outliers)(const cpu_panel_args *, float (*)[2][CPU_PANEL_ROWS]), const int np,
                          const int nc, const cpu_panel_args *a) {
     const size_t block_bytes = CPU_WIDE_BYTES(form.halves, form.has_min);
     __m512 f[2][CPU_WIDE_COLS];
@@ -136,8 +142,7 @@ CPU_INLINE void wide_run(const wide_form form, void (*outliers)(const cpu_panel_
     }
     if (a->n_outliers) {
         float sums[CPU_WIDE_COLS][2][CPU_PANEL_ROWS];
-        uint32_t used = 0;
-        outliers(a, sums, &used);
+        const uint32_t used = outliers(a, sums);
         CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) {
             if (!(used >> c & 1)) continue;
@@ -157,8 +162,8 @@ CPU_INLINE void wide_run(const wide_form form, void (*outliers)(const cpu_panel_
 #define WIDE_COLUMN(kind, np, nc) static void kind##_##np##_##nc(const cpu_panel_args *a) { wide_run(kind##_form, kind##_outliers_##np, np, nc, a); }
 #endif
 #define WIDE_PANELS(kind, np)                                                                                          \
-    static __attribute__((noinline)) void kind##_outliers_##np(const cpu_panel_args *a, float (*sums)[2][CPU_PANEL_ROWS], uint32_t *used) { \
-        wide_outliers(kind##_form, np, a, sums, used);                                                                 \
+    static __attribute__((noinline)) uint32_t kind##_outliers_##np(const cpu_panel_args *a, float (*sums)[2][CPU_PANEL_ROWS]) { \
+        return wide_outliers(kind##_form, np, a, sums);                                                                \
     }                                                                                                                  \
     WIDE_ANY(kind, np)                                                                                                 \
     WIDE_COLUMN(kind, np, 1) WIDE_COLUMN(kind, np, 2) WIDE_COLUMN(kind, np, 3)                                         \
