@@ -138,6 +138,8 @@ TEST_P(Golden, GreedyContinuationsAreEqualUpToTheFirstNarrowMargin) {
     size_t index;
     wtl_error err = {};
     int compared = 0;
+    // The root mean square error of a difference of two logits is about 0.06 nat, with a cache of bytes 0.08.
+    const double narrow = std::get<3>(GetParam()) == WTL_KV_Q8_0 ? 0.2 : 0.1;
     json_array_foreach(json_object_get(golden_.get(), "prompts"), index, prompt) {
         const char *text = json_string_value(json_object_get(prompt, "text"));
         SCOPED_TRACE(text);
@@ -151,10 +153,11 @@ TEST_P(Golden, GreedyContinuationsAreEqualUpToTheFirstNarrowMargin) {
         ASSERT_EQ(wtl_seq_open(session_, &seq, &err), WTL_OK) << err.message;
         ASSERT_EQ(wtl_session_prefill(session_, seq, ids.data(), n, nullptr, nullptr, &err), WTL_OK) << err.message;
         for (size_t i = 0; i < greedy.size(); i++) {
-            if (json_number_value(json_array_get(json_object_get(prompt, "margin"), i)) < 0.1) break;
+            const double margin = json_number_value(json_array_get(json_object_get(prompt, "margin"), i));
+            if (margin < narrow) break;
             const float *logits = wtl_session_logits(session_, 0);
             int32_t got = (int32_t)(std::max_element(logits, logits + n_vocab_) - logits);
-            ASSERT_EQ(got, greedy[i]) << "token " << i;
+            ASSERT_EQ(got, greedy[i]) << "token " << i << ", margin " << margin << " nat";
             compared++;
             wtl_entry entry = {got, seq, true};
             ASSERT_EQ(wtl_session_step(session_, &entry, 1, &err), WTL_OK) << err.message;
