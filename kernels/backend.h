@@ -78,9 +78,27 @@ typedef struct wtl_rows {
 } wtl_rows;
 
 // ---- Op arguments ---------------------------------------------------------------------------------------------
+typedef enum wtl_act { WTL_ACT_SILU, WTL_ACT_GELU_TANH } wtl_act;
+
+// How a matmul makes its x from something else, row by row, while it is in the cache.
+typedef enum wtl_input_kind {
+    WTL_INPUT_PLAIN,    // x is there
+    WTL_INPUT_RMS_NORM, // x = rms_norm(from) with weight and eps
+    WTL_INPUT_GLU,      // x = glu(from, up) with act; x may be from or up
+} wtl_input_kind;
+
+typedef struct wtl_input {
+    wtl_input_kind kind;
+    wtl_mat from, up;         // [n, K]
+    const wtl_weight *weight; // vector [K]
+    float eps;
+    wtl_act act;
+} wtl_input;
+
 #define WTL_MATMUL_PARTS 3
 typedef struct wtl_matmul {
     wtl_mat x;        // [n, K]
+    wtl_input input;  // but for PLAIN, what x holds before does not count and what it holds afterwards is undefined
     int32_t n_parts;  // 1..3 weights multiply the same x (q,k,v and gate,up share one quantisation of x)
     struct {
         const wtl_weight *w;    // [rows, K]
@@ -101,8 +119,6 @@ typedef struct wtl_rope {
     float freq_scale;               // linear position scaling, 1 = none
     const wtl_weight *freq_factors; // vector [n_rot/2] dividing the frequencies (Llama 3.1), or NULL
 } wtl_rope;
-
-typedef enum wtl_act { WTL_ACT_SILU, WTL_ACT_GELU_TANH } wtl_act;
 
 typedef struct wtl_attention {
     wtl_mat q;      // [n_rows, n_heads * head_dim]
@@ -160,6 +176,7 @@ typedef struct wtl_backend_ops {
     // 32 values with step amax / 127 (tolerance class QUANT). Outliers of a row, magnitudes above 1.6 times the mean amax of its
     // blocks, are left out of their blocks and multiplied as they are; while these are more than a sixteenth of the row,
     // the limit doubles. That is half a percent of the values and half of the rounding error. ref uses x as it is.
+    // With an input other than PLAIN the bits are those of the op of that name and a matmul of what it gives.
     void (*matmul)(wtl_stream *s, const wtl_matmul *a);
     // table[i] = cos, sin of positions[i] * freq_scale * freq_base^(-2j/n_rot) / freq_factors[j], j = 0..n_rot/2-1,
     // as n_rot/2 cosines followed by n_rot/2 sines: [n_rows, n_rot]. Angles are computed in double. Su et al. 2021.

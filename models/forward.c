@@ -61,6 +61,12 @@ wtl_mat model_heads(wtl_mat x, int32_t n_heads, int32_t head_dim) {
     return (wtl_mat){x.data, x.rows * n_heads, head_dim, head_dim};
 }
 
+wtl_input model_norm(wtl_mat x, const wtl_weight *weight, float eps) {
+    return (wtl_input){.kind = WTL_INPUT_RMS_NORM, .from = x, .weight = weight, .eps = eps};
+}
+
+wtl_input model_glu(wtl_mat gate, wtl_mat up, wtl_act act) { return (wtl_input){.kind = WTL_INPUT_GLU, .from = gate, .up = up, .act = act}; }
+
 static void matmul_one(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out, bool accumulate) {
     const wtl_matmul a = {.x = x, .n_parts = 1, .part = {{w, bias, out}}, .accumulate = accumulate};
     s->ops->matmul(s, &a);

@@ -72,8 +72,7 @@ static void gemma3_forward(const wtl_model *m, wtl_stream *s, const wtl_step *st
         const bool local = model_layer_is_local(c, il);
         const wtl_mat angles = local ? angles_local : angles_global;
 
-        be->rms_norm(s, x, l->attn_norm, c->norm_eps, h);
-        const wtl_matmul qkv = {.x = h, .n_parts = 3, .part = {{l->wq, NULL, q}, {l->wk, NULL, k}, {l->wv, NULL, v}}};
+        const wtl_matmul qkv = {.x = h, .input = model_norm(x, l->attn_norm, c->norm_eps), .n_parts = 3, .part = {{l->wq, NULL, q}, {l->wk, NULL, k}, {l->wv, NULL, v}}};
         be->matmul(s, &qkv);
         const wtl_mat q_heads = model_heads(q, c->n_heads, c->head_dim), k_heads = model_heads(k, c->n_heads_kv, c->head_dim);
         be->rms_norm(s, q_heads, l->q_norm, c->norm_eps, q_heads);
@@ -96,17 +95,17 @@ static void gemma3_forward(const wtl_model *m, wtl_stream *s, const wtl_step *st
         be->rms_norm(s, h, l->post_attn_norm, c->norm_eps, h);
         be->add(s, x, h, x);
 
-        be->rms_norm(s, x, l->ffn_norm, c->norm_eps, h);
-        const wtl_matmul gate_up = {.x = h, .n_parts = 2, .part = {{l->gate, NULL, gate}, {l->up, NULL, up}}};
+        const wtl_matmul gate_up = {.x = h, .input = model_norm(x, l->ffn_norm, c->norm_eps), .n_parts = 2, .part = {{l->gate, NULL, gate}, {l->up, NULL, up}}};
         be->matmul(s, &gate_up);
-        be->glu(s, gate, up, c->act, gate);
-        model_matmul(s, gate, l->down, NULL, h);
+        const wtl_matmul down = {.x = gate, .input = model_glu(gate, up, c->act), .n_parts = 1, .part = {{l->down, NULL, h}}};
+        be->matmul(s, &down);
         be->rms_norm(s, h, l->post_ffn_norm, c->norm_eps, h);
         be->add(s, x, h, x);
     }
 
-    be->rms_norm(s, x, m->output_norm, c->norm_eps, h);
-    model_matmul(s, h, m->output, NULL, model_rows(step->acts.logits, step->n_logits));
+    const wtl_matmul head = {.x = h, .input = model_norm(x, m->output_norm, c->norm_eps), .n_parts = 1,
+                             .part = {{m->output, NULL, model_rows(step->acts.logits, step->n_logits)}}};
+    be->matmul(s, &head);
 }
 
 const wtl_arch arch_gemma3 = {"gemma3", gemma3_config, gemma3_bind, gemma3_forward};

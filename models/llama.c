@@ -57,8 +57,7 @@ static void llama_forward(const wtl_model *m, wtl_stream *s, const wtl_step *ste
         const wtl_layer *l = &m->layers[il];
         const wtl_kv kv = model_layer_kv(step, l);
 
-        be->rms_norm(s, x, l->attn_norm, c->norm_eps, h);
-        const wtl_matmul qkv = {.x = h, .n_parts = 3, .part = {{l->wq, l->bq, q}, {l->wk, l->bk, k}, {l->wv, l->bv, v}}};
+        const wtl_matmul qkv = {.x = h, .input = model_norm(x, l->attn_norm, c->norm_eps), .n_parts = 3, .part = {{l->wq, l->bq, q}, {l->wk, l->bk, k}, {l->wv, l->bv, v}}};
         be->matmul(s, &qkv);
         be->rope(s, q, c->n_heads, c->rope_style, angles);
         be->rope(s, k, c->n_heads_kv, c->rope_style, angles);
@@ -76,15 +75,15 @@ static void llama_forward(const wtl_model *m, wtl_stream *s, const wtl_step *ste
         }
         model_matmul_add(s, attn, l->wo, l->bo, x);
 
-        be->rms_norm(s, x, l->ffn_norm, c->norm_eps, h);
-        const wtl_matmul gate_up = {.x = h, .n_parts = 2, .part = {{l->gate, NULL, gate}, {l->up, NULL, up}}};
+        const wtl_matmul gate_up = {.x = h, .input = model_norm(x, l->ffn_norm, c->norm_eps), .n_parts = 2, .part = {{l->gate, NULL, gate}, {l->up, NULL, up}}};
         be->matmul(s, &gate_up);
-        be->glu(s, gate, up, c->act, gate);
-        model_matmul_add(s, gate, l->down, NULL, x);
+        const wtl_matmul down = {.x = gate, .input = model_glu(gate, up, c->act), .n_parts = 1, .part = {{l->down, NULL, x}}, .accumulate = true};
+        be->matmul(s, &down);
     }
 
-    be->rms_norm(s, x, m->output_norm, c->norm_eps, h);
-    model_matmul(s, h, m->output, NULL, model_rows(step->acts.logits, step->n_logits));
+    const wtl_matmul head = {.x = h, .input = model_norm(x, m->output_norm, c->norm_eps), .n_parts = 1,
+                             .part = {{m->output, NULL, model_rows(step->acts.logits, step->n_logits)}}};
+    be->matmul(s, &head);
 }
 
 const wtl_arch arch_llama = {"llama", llama_config, llama_bind, llama_forward};

@@ -127,6 +127,9 @@ wtl_mat model_rows(wtl_mat m, int32_t rows); // the first rows of m
 // x of heads side by side [n, heads * dim] seen as [n * heads, dim]; x must be dense.
 wtl_mat model_heads(wtl_mat x, int32_t n_heads, int32_t head_dim);
 // out = x w^T + bias, or out += x w^T + bias.
+// Inputs of a matmul: rms_norm(x) and act(gate) * up.
+wtl_input model_norm(wtl_mat x, const wtl_weight *weight, float eps);
+wtl_input model_glu(wtl_mat gate, wtl_mat up, wtl_act act);
 void model_matmul(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
 void model_matmul_add(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
 

@@ -1,6 +1,7 @@
 // Matrix multiplication with quantised weights, and reading rows out of packed weights.
 //
-// x is quantised once per op, in tiles of up to 8 columns (a column is one row of x: one token). Then each thread takes the
+// x is quantised once per op, in tiles of up to 8 columns (a column is one row of x: one token); a norm or gated activation
+// before it is computed tile by tile, and what it gives is never stored. Then each thread takes the
 // groups of panels of its own range, in the order of memory, so that what is fetched ahead is its own; who is done takes
 // from the other ranges. Which thread computes a panel changes nothing, every output is one kernel's sum in K order.
 // Within a group the tile is the outer loop: its activations stay in the first-level cache, the group's weights in the
@@ -39,6 +40,8 @@ typedef struct matmul_range {
 typedef struct matmul_job {
     const wtl_matmul *a;
     const cpu_matmul_kernels *kernels;
+    const cpu_vec_kernels *vec;
+    float *rows;           // [n_threads, CPU_TILE_COLS, K] rows of x that an input gives
     cpu_act *acts;         // tile t starts at first_column(t) * n_blocks and is [n_blocks, columns of the tile]
     cpu_outlier *outliers; // [x.rows, max_outliers]; a tile's lie together at its first column's
     int32_t *n_outliers;   // [n_tiles]
@@ -70,10 +73,17 @@ static size_t wide_group_bytes(int32_t cols) {
     return (two > WIDE_GROUP_BYTES ? two : WIDE_GROUP_BYTES) + sizeof(cpu_wide_block);
 }
 
+static uint8_t *line_up(uint8_t *p) { return p + (size_t)(-(uintptr_t)p & 63); }
+
+// A thread's rows of an input, each at the start of a cache line.
+static size_t input_stride(int32_t cols) { return ((size_t)cols + 15) / 16 * 16; }
+static size_t tile_rows_bytes(int32_t cols) { return CPU_TILE_COLS * input_stride(cols) * sizeof(float); }
+
 size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
     const size_t outlier_bytes = (size_t)CPU_MAX_OUTLIERS(limits->max_cols) * sizeof(cpu_outlier) + sizeof(int32_t);
     size_t acts = acts_bytes(limits->max_rows, limits->max_cols) + (size_t)limits->max_rows * outlier_bytes;
-    if (limits->max_rows >= WIDE_ROWS) acts += 64 + (size_t)n_threads * wide_group_bytes(limits->max_cols);
+    if (limits->max_rows >= WIDE_ROWS) acts += (size_t)n_threads * wide_group_bytes(limits->max_cols);
+    acts += 2 * 64 + (size_t)n_threads * tile_rows_bytes(limits->max_cols);
     const size_t rows = (size_t)n_threads * file_row_bytes(limits->max_cols);
     return acts > rows ? acts : rows;
 }
@@ -143,14 +153,27 @@ static int32_t take_outliers(const matmul_job *job, const float *const *x, int32
     return found;
 }
 
-static void quantize_tile(const matmul_job *job, int32_t tile) {
+// Row i of x, made in `to` unless it is there.
+static const float *input_row(const matmul_job *job, int32_t i, float *to) {
+    const wtl_input *in = &job->a->input;
+    const wtl_mat from = in->kind == WTL_INPUT_PLAIN ? job->a->x : in->from;
+    const float *row = from.data + (int64_t)i * from.stride;
+    if (in->kind == WTL_INPUT_PLAIN) return row;
+    if (in->kind == WTL_INPUT_RMS_NORM) job->vec->rms_norm(row, cpu_vector(in->weight), in->eps, to, from.cols);
+    else job->vec->glu(row, in->up.data + (int64_t)i * in->up.stride, in->act, to, from.cols);
+    return to;
+}
+
+static void quantize_tile(const matmul_job *job, int32_t tile, int32_t thread) {
     const int32_t first = first_column(job, tile), n = first_column(job, tile + 1) - first;
     cpu_act *acts = job->acts + (size_t)first * (size_t)job->n_blocks;
     cpu_outlier *outliers = tile_outliers(job, tile);
     const float *x[CPU_TILE_COLS];
     float limits[CPU_TILE_COLS];
+    const size_t stride = input_stride(job->a->x.cols);
+    float *rows = job->rows + (size_t)thread * CPU_TILE_COLS * stride;
     for (int32_t c = 0; c < n; c++) {
-        x[c] = job->a->x.data + (int64_t)(first + c) * job->a->x.stride;
+        x[c] = input_row(job, first + c, rows + (size_t)c * stride);
         limits[c] = quantize_column(job, x[c], acts + c, n);
     }
     int32_t found = 0;
@@ -162,9 +185,9 @@ static void quantize_tile(const matmul_job *job, int32_t tile) {
 
 static void quantize_run(void *ctx, int32_t thread, int32_t n_threads) {
     matmul_job *job = ctx;
-    (void)thread, (void)n_threads;
+    (void)n_threads;
     int32_t tile;
-    while ((tile = atomic_fetch_add(&job->next, 1)) < job->n_tiles) quantize_tile(job, tile);
+    while ((tile = atomic_fetch_add(&job->next, 1)) < job->n_tiles) quantize_tile(job, tile, thread);
 }
 
 static void quantize_all(cpu_pool *pool, matmul_job *job) {
@@ -172,30 +195,35 @@ static void quantize_all(cpu_pool *pool, matmul_job *job) {
     if ((int64_t)job->a->x.rows * job->a->x.cols > SERIAL_QUANTIZE) {
         pool_run(pool, quantize_run, job);
     } else {
-        for (int32_t t = 0; t < job->n_tiles; t++) quantize_tile(job, t);
+        for (int32_t t = 0; t < job->n_tiles; t++) quantize_tile(job, t, 0);
     }
 }
 
 // ---- multiplying ----------------------------------------------------------------------------------------------------
-// One tile times one panel, or two wide ones, that begin at a row of the weight.
-static void multiply_tile(const matmul_job *job, int32_t part, int32_t tile, cpu_panel_kernel kernel, const uint8_t *panel, size_t panel_bytes,
-                          int32_t row, int32_t max_rows) {
-    const wtl_matmul *a = job->a;
-    const wtl_mat out = a->part[part].out;
-    const int32_t column = first_column(job, tile), left = a->part[part].w->rows - row;
-    kernel(&(cpu_panel_args){
-        .panel = panel,
-        .panel_bytes = panel_bytes,
+// What all panels have in common that are multiplied with a tile; the rest is multiply_panels' to fill in.
+static cpu_panel_args tile_args(const matmul_job *job, int32_t part, int32_t tile) {
+    const int32_t column = first_column(job, tile);
+    const wtl_mat out = job->a->part[part].out;
+    return (cpu_panel_args){
         .act = job->acts + (size_t)column * (size_t)job->n_blocks,
         .outliers = tile_outliers(job, tile),
         .n_outliers = job->n_outliers[tile],
         .n_blocks = job->n_blocks,
-        .n_rows = left < max_rows ? left : max_rows,
-        .out = out.data + (int64_t)column * out.stride + row,
+        .out = out.data + (int64_t)column * out.stride,
         .out_stride = out.stride,
-        .bias = a->part[part].bias ? (const float *)cpu_vector(a->part[part].bias) + row : NULL,
-        .accumulate = a->accumulate,
-    });
+        .accumulate = job->a->accumulate,
+    };
+}
+
+// A tile times what begins at a panel of the weight: that panel, or two of them.
+static void multiply_panels(const matmul_job *job, int32_t part, cpu_panel_args args, cpu_panel_kernel kernel, const void *panel, int32_t p, int32_t n) {
+    const int32_t row = p * CPU_PANEL_ROWS, left = job->a->part[part].w->rows - row;
+    const wtl_weight *bias = job->a->part[part].bias;
+    args.panel = panel;
+    args.n_rows = left < n * CPU_PANEL_ROWS ? left : n * CPU_PANEL_ROWS;
+    args.out += row;
+    args.bias = bias ? cpu_vector(bias) + row : NULL;
+    kernel(&args);
 }
 
 static int32_t columns_of(const matmul_job *job, int32_t tile) { return first_column(job, tile + 1) - first_column(job, tile); }
@@ -209,10 +237,12 @@ static void multiply_wide(const matmul_job *job, int32_t part, int32_t first, in
     }
     for (int32_t t = 0; t < job->n_tiles; t++) {
         const int32_t n_columns = columns_of(job, t);
+        cpu_panel_args args = tile_args(job, part, t);
+        args.panel_bytes = wide_bytes;
         for (int32_t p = first; p < end; p += 2) {
-            const cpu_panel_kernel kernel = p + 1 < end ? kernels->wide->two[n_columns] : kernels->wide->one[n_columns];
-            multiply_tile(job, part, t, kernel, wide + (size_t)(p - first) * wide_bytes, wide_bytes, p * CPU_PANEL_ROWS,
-                          p + 1 < end ? 2 * CPU_PANEL_ROWS : CPU_PANEL_ROWS);
+            const int32_t n = p + 1 < end ? 2 : 1;
+            multiply_panels(job, part, args, n == 2 ? kernels->wide->two[n_columns] : kernels->wide->one[n_columns],
+                            wide + (size_t)(p - first) * wide_bytes, p, n);
         }
     }
 }
@@ -227,10 +257,9 @@ static void multiply_group(const matmul_job *job, int32_t part, int32_t group, i
     }
     const cpu_panel_kernels *kernels = job->kernels->types[w->base.dtype];
     for (int32_t t = 0; t < job->n_tiles; t++) {
-        for (int32_t p = first; p < end; p++) {
-            const uint8_t *panel = (const uint8_t *)w->data + (size_t)p * w->panel_bytes;
-            multiply_tile(job, part, t, kernels->columns[columns_of(job, t)], panel, w->panel_bytes, p * CPU_PANEL_ROWS, CPU_PANEL_ROWS);
-        }
+        const cpu_panel_kernel kernel = kernels->columns[columns_of(job, t)];
+        const cpu_panel_args args = tile_args(job, part, t);
+        for (int32_t p = first; p < end; p++) multiply_panels(job, part, args, kernel, (const uint8_t *)w->data + (size_t)p * w->panel_bytes, p, 1);
     }
 }
 
@@ -279,9 +308,16 @@ static void plan_groups(matmul_job *job, int32_t n_threads) {
     }
 }
 
+static bool input_fits(const wtl_input *in, wtl_mat x) {
+    if (in->kind == WTL_INPUT_PLAIN) return true;
+    if (in->from.rows != x.rows || in->from.cols != x.cols) return false;
+    if (in->kind == WTL_INPUT_RMS_NORM) return in->weight->cols == x.cols;
+    return in->up.rows == x.rows && in->up.cols == x.cols;
+}
+
 static bool shapes_fit(const cpu_stream *s, const wtl_matmul *a) {
     if (a->x.rows < 0 || a->x.rows > s->limits.max_rows || a->x.cols > s->limits.max_cols) return false;
-    if (a->n_parts < 1 || a->n_parts > WTL_MATMUL_PARTS) return false;
+    if (a->n_parts < 1 || a->n_parts > WTL_MATMUL_PARTS || !input_fits(&a->input, a->x)) return false;
     for (int32_t i = 0; i < a->n_parts; i++) {
         if (a->part[i].w->cols != a->x.cols || a->part[i].out.rows != a->x.rows) return false;
         if (a->part[i].out.cols != a->part[i].w->rows) return false;
@@ -289,32 +325,51 @@ static bool shapes_fit(const cpu_stream *s, const wtl_matmul *a) {
     return true;
 }
 
-void cpu_matmul(wtl_stream *s, const wtl_matmul *a) {
-    cpu_stream *stream = (cpu_stream *)s;
-    cpu_backend *be = cpu_of(s);
-    if (!cpu_fits(s, shapes_fit(stream, a)) || a->x.rows == 0) return;
-    bool any_packed = false;
-    for (int32_t i = 0; i < a->n_parts; i++) {
-        const wtl_weight *bias = a->part[i].bias;
-        if (is_packed(a->part[i].w)) any_packed = true;
-        else cpu_matmul_float(s, a->part[i].w, a->x, bias ? cpu_vector(bias) : NULL, a->accumulate, a->part[i].out);
-    }
-    if (!any_packed) return;
-    matmul_job job = {.a = a, .kernels = be->matmul, .acts = stream->quant_scratch, .n_blocks = a->x.cols / 32};
+// Carves the stream's scratch for a job whose acts, tiles and outliers are counted.
+static void carve(matmul_job *job, const cpu_stream *stream, int32_t n_threads, bool wide) {
+    const int32_t rows = job->a->x.rows;
+    job->acts = stream->quant_scratch;
+    job->outliers = (cpu_outlier *)(void *)(job->acts + (size_t)rows * (size_t)job->n_blocks);
+    job->n_outliers = (int32_t *)(void *)(job->outliers + (size_t)rows * (size_t)job->max_outliers);
+    uint8_t *rest = line_up((uint8_t *)(void *)(job->n_outliers + job->n_tiles));
+    job->rows = (float *)(void *)rest;
+    if (!wide) return;
+    job->wide = line_up(rest + (size_t)n_threads * tile_rows_bytes(job->a->x.cols));
+    job->wide_bytes = wide_group_bytes(job->a->x.cols);
+}
+
+static void matmul_packed(wtl_stream *s, const wtl_matmul *a) {
+    const cpu_backend *be = cpu_of(s);
     const bool wide = a->x.rows >= WIDE_ROWS && be->matmul->types[WTL_DTYPE_Q4_0]->wide;
     const int32_t tile_columns = wide ? CPU_WIDE_COLS : CPU_TILE_COLS;
+    matmul_job job = {.a = a, .kernels = be->matmul, .vec = be->vec, .n_blocks = a->x.cols / 32};
     job.n_tiles = (a->x.rows + tile_columns - 1) / tile_columns;
     job.max_outliers = CPU_MAX_OUTLIERS(a->x.cols);
-    job.outliers = (cpu_outlier *)(void *)(job.acts + (size_t)a->x.rows * (size_t)job.n_blocks);
-    job.n_outliers = (int32_t *)(void *)(job.outliers + (size_t)a->x.rows * (size_t)job.max_outliers);
-    if (wide) {
-        const uintptr_t end = (uintptr_t)(job.n_outliers + job.n_tiles);
-        job.wide = (uint8_t *)((end + 63) & ~(uintptr_t)63);
-        job.wide_bytes = wide_group_bytes(stream->limits.max_cols);
-    }
+    carve(&job, (const cpu_stream *)s, pool_threads(be->pool), wide);
     quantize_all(be->pool, &job);
     plan_groups(&job, pool_active(be->pool));
     pool_run(be->pool, multiply_run, &job);
+}
+
+// Parts with weights of floats want x as a whole.
+static wtl_matmul with_plain_input(wtl_stream *s, const wtl_matmul *a) {
+    wtl_matmul plain = *a;
+    if (a->input.kind == WTL_INPUT_RMS_NORM) cpu_rms_norm(s, a->input.from, a->input.weight, a->input.eps, a->x);
+    if (a->input.kind == WTL_INPUT_GLU) cpu_glu(s, a->input.from, a->input.up, a->input.act, a->x);
+    plain.input = (wtl_input){.kind = WTL_INPUT_PLAIN};
+    return plain;
+}
+
+void cpu_matmul(wtl_stream *s, const wtl_matmul *a) {
+    if (!cpu_fits(s, shapes_fit((cpu_stream *)s, a)) || a->x.rows == 0) return;
+    int32_t n_packed = 0;
+    for (int32_t i = 0; i < a->n_parts; i++) n_packed += is_packed(a->part[i].w);
+    const wtl_matmul plain = n_packed < a->n_parts ? with_plain_input(s, a) : *a;
+    for (int32_t i = 0; i < a->n_parts; i++) {
+        const wtl_weight *bias = a->part[i].bias;
+        if (!is_packed(a->part[i].w)) cpu_matmul_float(s, a->part[i].w, a->x, bias ? cpu_vector(bias) : NULL, a->accumulate, a->part[i].out);
+    }
+    if (n_packed) matmul_packed(s, &plain);
 }
 
 // ---- embed ----------------------------------------------------------------------------------------------------------
