@@ -84,10 +84,11 @@ bool gguf_elem_f32(const gguf_kv *kv, uint64_t i, float *out);
 
 const char *gguf_type_name(gguf_type type); // "u32"; "?" when out of range
 
-// Advice for the kernel about a tensor's pages: read soon, or no longer needed (resident memory goes back; reading them
-// again is still correct). Best effort.
+// Advice for the kernel about pages: read soon, or no longer needed (resident memory goes back; reading them again is still
+// correct). Giving back costs an interrupt of every other thread: do so for many tensors at once, from the one that lies
+// first in the file to the one that lies last. Best effort.
 void gguf_will_need(const gguf_file *file, const gguf_tensor *tensor);
-void gguf_done_with(const gguf_file *file, const gguf_tensor *tensor);
+void gguf_done_with(const gguf_file *file, const gguf_tensor *first, const gguf_tensor *last);
 
 #ifdef __cplusplus
 }

@@ -219,15 +219,15 @@ wtl_status gguf_array_strings(const gguf_file *file, const gguf_kv *kv, gguf_str
 
 // ---- Page advice ------------------------------------------------------------------------------------------------
 
-// Whole pages of a tensor: outer ones include neighbours' bytes, inner ones are the tensor's alone.
-static void advise(const gguf_file *file, const gguf_tensor *tensor, bool outer, int advice) {
+// Whole pages of the tensors from first to last: outer ones include neighbours' bytes, inner ones are theirs alone.
+static void advise(const gguf_file *file, const gguf_tensor *first, const gguf_tensor *last, bool outer, int advice) {
     if (!file->mapped) return;
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t start = (uintptr_t)tensor->data, end = start + (uintptr_t)tensor->bytes;
+    uintptr_t start = (uintptr_t)first->data, end = (uintptr_t)last->data + (uintptr_t)last->bytes;
     start = (outer ? start : start + page - 1) & ~(page - 1);
     if (!outer) end &= ~(page - 1);
     if (end > start) madvise((void *)start, end - start, advice);
 }
 
-void gguf_will_need(const gguf_file *file, const gguf_tensor *tensor) { advise(file, tensor, true, MADV_WILLNEED); }
-void gguf_done_with(const gguf_file *file, const gguf_tensor *tensor) { advise(file, tensor, false, MADV_DONTNEED); }
+void gguf_will_need(const gguf_file *file, const gguf_tensor *tensor) { advise(file, tensor, tensor, true, MADV_WILLNEED); }
+void gguf_done_with(const gguf_file *file, const gguf_tensor *first, const gguf_tensor *last) { advise(file, first, last, false, MADV_DONTNEED); }

@@ -29,6 +29,22 @@ static const gguf_tensor *find_tensor(model_binder *b, const char *name, uint64_
     return t;
 }
 
+// What a file may have resident beside its prepared weights.
+#define RELEASE_BYTES ((uint64_t)6 << 20)
+
+// Should others lie between them that are still to be read, these are mapped again then.
+static void release_done(model_binder *b) {
+    if (b->done_bytes) gguf_done_with(b->file, b->done_first, b->done_last);
+    b->done_bytes = 0;
+}
+
+static void done_with(model_binder *b, const gguf_tensor *t) {
+    if (!b->done_bytes || t->file_offset < b->done_first->file_offset) b->done_first = t;
+    if (!b->done_bytes || t->file_offset > b->done_last->file_offset) b->done_last = t;
+    b->done_bytes += t->bytes;
+    if (b->done_bytes >= RELEASE_BYTES) release_done(b);
+}
+
 static void bind_tensor(model_binder *b, int32_t layer, const char *name, int32_t rows, int32_t cols, wtl_weight_use use,
                         bool optional, wtl_weight **out) {
     char full[TENSOR_NAME_BYTES];
@@ -46,7 +62,7 @@ static void bind_tensor(model_binder *b, int32_t layer, const char *name, int32_
     gguf_will_need(b->file, t);
     b->status = be->ops->weight_prepare(be, &source, use, out, b->err);
     if (b->status) return;
-    if (!(*out)->borrows_source) gguf_done_with(b->file, t);
+    if (!(*out)->borrows_source) done_with(b, t);
     b->model->n_params += (uint64_t)rows * (uint64_t)cols;
     b->model->weight_bytes += (*out)->bytes;
 }
@@ -134,6 +150,7 @@ wtl_status model_load(const gguf_file *file, wtl_backend *be, wtl_model **out, w
     assign_kv_groups(m);
     model_binder binder = {.model = m, .file = file, .err = err};
     m->arch->bind(&binder);
+    release_done(&binder);
     if ((status = binder.status)) goto fail;
     count_step_cost(m);
     *out = m;

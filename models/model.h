@@ -115,6 +115,8 @@ typedef struct model_binder {
     const gguf_file *file;
     wtl_error *err;
     wtl_status status; // first failure; later calls do nothing
+    const gguf_tensor *done_first, *done_last; // by their place in the file: prepared, but their pages not yet given back
+    uint64_t done_bytes;
 } model_binder;
 void bind_matrix(model_binder *b, int32_t layer, const char *name, int32_t rows, int32_t cols, wtl_weight **out);
 void bind_vector(model_binder *b, int32_t layer, const char *name, int32_t n, bool optional, wtl_weight **out);
@@ -126,10 +128,10 @@ wtl_kv model_layer_kv(const wtl_step *step, const wtl_layer *layer);
 wtl_mat model_rows(wtl_mat m, int32_t rows); // the first rows of m
 // x of heads side by side [n, heads * dim] seen as [n * heads, dim]; x must be dense.
 wtl_mat model_heads(wtl_mat x, int32_t n_heads, int32_t head_dim);
-// out = x w^T + bias, or out += x w^T + bias.
 // Inputs of a matmul: rms_norm(x) and act(gate) * up.
 wtl_input model_norm(wtl_mat x, const wtl_weight *weight, float eps);
 wtl_input model_glu(wtl_mat gate, wtl_mat up, wtl_act act);
+// out = x w^T + bias, or out += x w^T + bias.
 void model_matmul(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
 void model_matmul_add(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
 

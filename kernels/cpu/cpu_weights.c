@@ -88,8 +88,11 @@ static void fill_items(const fill_job *job, int32_t first, int32_t end) {
     }
 }
 
-// Gives the pages behind items first..end - 1 back, so that a matrix is never resident twice. Only whole pages: the ones at
-// the ends may hold what others still need.
+// Giving back less than this is left to whoever prepares many weights: it interrupts every other thread.
+#define RELEASE_BYTES ((uintptr_t)1 << 20)
+
+// Gives the pages behind items first..end - 1 back, so that a large matrix is never resident twice. Only whole pages: the
+// ones at the ends may hold what others still need.
 static void release_source(const fill_job *job, int32_t first, int32_t end) {
     if (!job->src->file_mapping) return;
     const int32_t rows_per_item = job->w->layout == CPU_LAYOUT_PANELS ? CPU_PANEL_ROWS : 1, rows = job->src->rows;
@@ -97,7 +100,7 @@ static void release_source(const fill_job *job, int32_t first, int32_t end) {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)job->src->data;
     const uintptr_t from = (data + (size_t)first * (size_t)rows_per_item * job->src->row_bytes + page - 1) & ~(page - 1);
     const uintptr_t to = (data + (size_t)last * job->src->row_bytes) & ~(page - 1);
-    if (to > from) madvise((void *)from, to - from, MADV_DONTNEED); // a hint: refusal costs memory only
+    if (to > from && to - from >= RELEASE_BYTES) madvise((void *)from, to - from, MADV_DONTNEED); // a hint: refusal costs memory only
 }
 
 static void fill_run(void *ctx, int32_t thread, int32_t n_threads) {

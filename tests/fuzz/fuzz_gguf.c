@@ -64,7 +64,7 @@ static void read_tensor(const gguf_file *file, const gguf_tensor *t) {
     if (name && strlen(name) == t->name.len && gguf_find_tensor(file, name) != t) abort();
     wtl_free(name);
     gguf_will_need(file, t);
-    gguf_done_with(file, t);
+    gguf_done_with(file, t, t);
 }
 
 int fuzz_gguf(const uint8_t *data, size_t bytes) {

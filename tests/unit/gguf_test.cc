@@ -563,7 +563,7 @@ TEST(GgufFile, OpensAMapping) {
     memcpy(&third, t->data + 8, 4);
     EXPECT_EQ(third, 3.0f);
     gguf_will_need(file, t);
-    gguf_done_with(file, t);
+    gguf_done_with(file, t, t);
     memcpy(&third, t->data + 8, 4);
     EXPECT_EQ(third, 3.0f);
     EXPECT_STREQ(gguf_path(file), temp.path());
