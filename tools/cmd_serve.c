@@ -11,7 +11,7 @@ enum { PARALLEL = 8 };
 
 // What the command line gives in another form than the server wants it.
 typedef struct serve_words {
-    const char *kv_memory, *key_file;
+    const char *kv_memory, *key_file, *type_k, *type_v;
     cli_list keys;
     bool metrics, slots, no_slots;
 } serve_words;
@@ -41,6 +41,8 @@ static int parse(server_options *o, serve_words *w, int argc, char **argv) {
         {.name = "kv-memory", .kind = CLI_STRING, .value = &w->kv_memory, .arg = "SIZE",
          .help = "memory of the KV cache, running and kept, in MiB or as 1.5G (default: the whole context of all parallel requests, at most a quarter of the machine's memory)"},
         CLI_OPTION_KV(&o->kv),
+        {.name = "cache-type-k", .also = "ctk", .kind = CLI_STRING, .value = &w->type_k, .arg = "TYPE", .choices = KV_TYPE_CHOICES, .help = "llama-server's names for --kv: both"},
+        {.name = "cache-type-v", .also = "ctv", .kind = CLI_STRING, .value = &w->type_v, .arg = "TYPE", .choices = KV_TYPE_CHOICES, .help = "must be given, with the same type"},
         {.name = "kv-dir", .kind = CLI_STRING, .value = &o->kv_dir, .arg = "FOLDER", .help = "keep cached prompts here over restarts"},
         {.name = "no-prefix-cache", .kind = CLI_FLAG, .value = &o->no_prefix_cache, .help = "read every prompt from its first token"},
         {.name = "max-connections", .kind = CLI_INT, .value = &o->max_connections, .arg = "N", .min = 1, .max = 65536, .help = "open connections at most (default 512)"},
@@ -138,7 +140,19 @@ static int collect_keys(const serve_words *w, cli_list *keys, key_texts *texts) 
     return code;
 }
 
+// llama-server's -ctk and -ctv say what --kv says; what is not given is f16, as there.
+static int check_kv(server_options *o, const serve_words *w) {
+    if (!w->type_k && !w->type_v) return CLI_GO;
+    const char *k = w->type_k ? w->type_k : "f16", *v = w->type_v ? w->type_v : "f16";
+    if (strcmp(k, v) != 0) return cli_wrong("serve: -ctk %s -ctv %s: K and V must have the same type", k, v);
+    if (o->kv && strcmp(o->kv, k) != 0) return cli_wrong("serve: --kv %s and -ctk %s: give one of them", o->kv, k);
+    o->kv = k;
+    return CLI_GO;
+}
+
 static int check(server_options *o, const serve_words *w) {
+    const int code = check_kv(o, w);
+    if (code != CLI_GO) return code;
     if (w->kv_memory && !parse_memory(w->kv_memory, &o->kv_memory_mib)) return cli_wrong("serve: --kv-memory %s: must be a size (512, 512M, 1.5G)", w->kv_memory);
     if (o->n_ctx > 0 && o->n_ctx < 2 * o->n_parallel)
         return cli_wrong("serve: --ctx-size %lld is for all %lld parallel requests together: each needs two positions at least", (long long)o->n_ctx, (long long)o->n_parallel);

@@ -56,6 +56,13 @@ TEST(Usage, UnknownOptionPointsToHelp) {
     expect_sentence(run_wattle({"run", "words", "here"}), 2, {"'words'"});
 }
 
+TEST(Usage, ServeTakesTheCacheTypesOfLlamaServerTogether) {
+    expect_sentence(run_wattle({"serve", "-m", "x", "-ctk", "q8_0"}), 2, {"-ctk q8_0 -ctv f16", "same type"});
+    expect_sentence(run_wattle({"serve", "-m", "x", "-ctk", "q8_0", "-ctv", "q8_0", "--kv", "f16"}), 2, {"--kv f16", "-ctk q8_0"});
+    expect_sentence(run_wattle({"serve", "-m", "x", "--cache-type-v", "q4_0"}), 2, {"--cache-type-v q4_0", "q8_0"});
+    expect_sentence(run_wattle({"serve", "-m", "/no/such/file", "-ctk", "q8_0", "-ctv", "q8_0"}), 1, {"/no/such/file"}); // accepted
+}
+
 TEST(Usage, ValuesOutsideTheRangeAreNamed) {
     expect_sentence(run_wattle({"run", "-t", "0", "-p", "x"}), 2, {"--threads 0", "1 to 1024"});
     expect_sentence(run_wattle({"run", "-t", "-3"}), 2, {"--threads -3", "1 to 1024"});
