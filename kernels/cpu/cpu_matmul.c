@@ -21,8 +21,10 @@
 // Weights of a group of panels that should stay in the second-level cache while tiles pass.
 #define GROUP_BYTES ((size_t)192 << 10)
 
-// From so many rows of x on unpacking a panel once and for all pays.
-#define WIDE_ROWS 24
+// From so many rows of x on unpacking a panel once and for all pays: sooner for types with super-blocks, whose unpacking
+// takes longer.
+#define WIDE_ROWS 40
+#define WIDE_ROWS_SUPER 24
 // Wide panels of a group, which lie in the second-level cache too; never fewer than two.
 #define WIDE_GROUP_BYTES ((size_t)256 << 10)
 
@@ -82,7 +84,7 @@ static size_t tile_rows_bytes(int32_t cols) { return CPU_TILE_COLS * input_strid
 size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
     const size_t outlier_bytes = (size_t)CPU_MAX_OUTLIERS(limits->max_cols) * sizeof(cpu_outlier) + sizeof(int32_t);
     size_t acts = acts_bytes(limits->max_rows, limits->max_cols) + (size_t)limits->max_rows * outlier_bytes;
-    if (limits->max_rows >= WIDE_ROWS) acts += (size_t)n_threads * wide_group_bytes(limits->max_cols);
+    if (limits->max_rows >= WIDE_ROWS_SUPER) acts += (size_t)n_threads * wide_group_bytes(limits->max_cols);
     acts += 2 * 64 + (size_t)n_threads * tile_rows_bytes(limits->max_cols);
     const size_t rows = (size_t)n_threads * file_row_bytes(limits->max_cols);
     return acts > rows ? acts : rows;
@@ -338,9 +340,18 @@ static void carve(matmul_job *job, const cpu_stream *stream, int32_t n_threads, 
     job->wide_bytes = wide_group_bytes(job->a->x.cols);
 }
 
+static bool wide_pays(const cpu_matmul_kernels *kernels, const wtl_matmul *a) {
+    for (int32_t i = 0; i < a->n_parts; i++) {
+        const wtl_dtype dtype = a->part[i].w->dtype;
+        if (!is_packed(a->part[i].w)) continue;
+        if (!kernels->types[dtype]->wide || a->x.rows < (wtl_dtype_get(dtype)->block_weights > 32 ? WIDE_ROWS_SUPER : WIDE_ROWS)) return false;
+    }
+    return true;
+}
+
 static void matmul_packed(wtl_stream *s, const wtl_matmul *a) {
     const cpu_backend *be = cpu_of(s);
-    const bool wide = a->x.rows >= WIDE_ROWS && be->matmul->types[WTL_DTYPE_Q4_0]->wide;
+    const bool wide = wide_pays(be->matmul, a);
     const int32_t tile_columns = wide ? CPU_WIDE_COLS : CPU_TILE_COLS;
     matmul_job job = {.a = a, .kernels = be->matmul, .vec = be->vec, .n_blocks = a->x.cols / 32};
     job.n_tiles = (a->x.rows + tile_columns - 1) / tile_columns;

@@ -157,5 +157,10 @@ static void quantize_one(const float *x, cpu_act *out) {
 void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride) {
     int32_t b = 0;
     for (; b + 4 <= n_blocks; b += 4) quantize_four(x + 32 * (ptrdiff_t)b, out + (ptrdiff_t)b * stride, stride);
+    if (b < n_blocks && n_blocks >= 4) { // the last four, some of them again
+        b = n_blocks - 4;
+        quantize_four(x + 32 * (ptrdiff_t)b, out + (ptrdiff_t)b * stride, stride);
+        return;
+    }
     for (; b < n_blocks; b++) quantize_one(x + 32 * (ptrdiff_t)b, out + (ptrdiff_t)b * stride);
 }
