@@ -124,7 +124,7 @@ same_tokens() { # same_tokens CPU MASK BACKEND: MASK "": what it takes by itself
     want=$(WTL_CPU_MASK=scalar greedy "$build/wattle") || return 1
     got=$(WTL_CPU_MASK=$2 greedy arm "$1" "$cross/tree/wattle") || return 1
     echo "   $got"
-    [ "$got" = "cpu $3, 2 threads ${want#*threads }" ] || { echo "   here: $want"; return 1; }
+    [ "$got" = "cpu $3, 2 threads${want#*threads}" ] || { echo "   here: $want"; return 1; }
 }
 
 refuses() { # refuses CPU MASK: with a sentence, and exit code
