@@ -4,6 +4,9 @@
 // `cpumask` (one CPU for every package, or for every die); the CPU's topology names the package, never its position in the
 // mask. energy-cores and energy-gpu are parts of their package. The unit is what the .scale file says, in joules. A count
 // begins at 0 when it is opened.
+//
+// A counter that opens and reads need not count: kernels show psys of the Sapphire Rapids family without having looked at it,
+// and where the hypervisor feeds none it reads 0 for ever. So a package or psys is believed when it was seen to move.
 // SPDX-License-Identifier: Apache-2.0
 #include "telemetry/rapl_perf.h"
 
@@ -12,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "telemetry/mirror.h"
@@ -47,6 +51,7 @@ typedef struct perf {
     perf_cpu cpus[CPUS_MAX];
     size_t n_cpus;
     int fd[TEL_DOMAINS_MAX];
+    int cpu[TEL_DOMAINS_MAX];
     int n; // slots used
 } perf;
 
@@ -158,6 +163,7 @@ static void add_domain(perf *p, tel_found *found, const power_event *event, cons
     d->step_ns = STEP_NS;
     d->slot = p->n++;
     p->fd[d->slot] = -1;
+    p->cpu[d->slot] = cpu->cpu;
     describe_event(p, event, d, &config);
     if (d->reason[0]) return;
     if (!*cpu->package) {
@@ -193,6 +199,88 @@ static void perf_read(void *state, const tel_domain *domain, tel_series *series)
         tel_series_push(series, t0_ns, t1_ns, count);
 }
 
+// ---- Does it count? -----------------------------------------------------------------------------------------------
+
+// After each of these all counters are looked at: one that lives is seen after the first or second, one that does not takes
+// 20 ms, once for all. The slowest that live are those of psys in whole joules: a server of 100 W counts one every 10 ms.
+static const long naps_us[] = {500, 500, 1000, 1000, 1000, 2000, 2000, 4000, 4000, 4000};
+enum { N_NAPS = sizeof naps_us / sizeof naps_us[0] };
+
+// A counter that cannot stand still on a machine that is on: a package, or psys. A part may: of a GPU that is off, say.
+typedef struct pulse {
+    tel_domain *domain;
+    uint64_t first;
+    bool moved; // also when it cannot be read: a fault of reading is not a standstill
+} pulse;
+
+static bool is_package(const tel_domain *d) { return strncmp(d->name, "package-", 8) == 0; }
+
+static size_t first_look(const perf *p, tel_found *found, size_t first, pulse pulses[TEL_DOMAINS_MAX]) {
+    size_t n = 0;
+    for (size_t i = first; i < found->n; i++) {
+        tel_domain *d = &found->items[i];
+        if (d->reason[0] || !(is_package(d) || d->scope == TEL_SCOPE_NODE)) continue;
+        pulses[n] = (pulse){.domain = d};
+        pulses[n].moved = read_count(p->fd[d->slot], &pulses[n].first) != 0;
+        n++;
+    }
+    return n;
+}
+
+static void look_again(const perf *p, pulse *pulses, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint64_t count;
+        if (!pulses[i].moved) pulses[i].moved = read_count(p->fd[pulses[i].domain->slot], &count) != 0 || count != pulses[i].first;
+    }
+}
+
+// Beside packages that move nobody waits for psys: it would not count, and often nothing feeds it (a second socket's never).
+static bool seen_enough(const pulse *pulses, size_t n) {
+    size_t n_packages = 0, n_still = 0, n_still_packages = 0;
+    for (size_t i = 0; i < n; i++) {
+        const bool package = is_package(pulses[i].domain), still = !pulses[i].moved;
+        n_packages += package;
+        n_still += still;
+        n_still_packages += package && still;
+    }
+    return n_packages ? n_still_packages == 0 : n_still == 0;
+}
+
+// The standstill that a part of this CPU's package is doubted for: the package's, or that of psys where no package is read.
+static const tel_domain *doubted_for(const perf *p, const pulse *pulses, size_t n, int cpu) {
+    const tel_domain *still = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (p->cpu[pulses[i].domain->slot] != cpu) continue;
+        if (is_package(pulses[i].domain)) return pulses[i].moved ? NULL : pulses[i].domain;
+        if (!pulses[i].moved) still = pulses[i].domain;
+    }
+    return still;
+}
+
+static void nap(long us) {
+    struct timespec left = {.tv_nsec = us * 1000};
+    while (nanosleep(&left, &left) && errno == EINTR) continue;
+}
+
+static void refuse_still(const perf *p, tel_found *found, size_t first) {
+    pulse pulses[TEL_DOMAINS_MAX];
+    const size_t n = first_look(p, found, first, pulses);
+    for (size_t k = 0; k < N_NAPS && !seen_enough(pulses, n); k++) {
+        nap(naps_us[k]);
+        look_again(p, pulses, n);
+    }
+    if (seen_enough(pulses, n)) return;
+    for (size_t i = first; i < found->n; i++) {
+        tel_domain *d = &found->items[i];
+        const tel_domain *still = d->reason[0] || is_package(d) || d->scope == TEL_SCOPE_NODE ? NULL : doubted_for(p, pulses, n, p->cpu[d->slot]);
+        if (still) tel_text(d->reason, sizeof d->reason, "%s beside it does not move, so this one is not trusted either", still->name);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!pulses[i].moved)
+            tel_text(pulses[i].domain->reason, sizeof pulses[i].domain->reason,
+                     "it did not move in 20 ms: nothing feeds this counter, as in many virtual machines");
+}
+
 // ---- Opening ------------------------------------------------------------------------------------------------------
 
 typedef struct pairing {
@@ -210,7 +298,7 @@ static void refuse_mirrors(const perf *p, tel_found *found, size_t first) {
     size_t n = 0;
     int twin[TEL_MIRROR_MAX];
     for (size_t i = first; i < found->n && n < TEL_MIRROR_MAX; i++)
-        if (strncmp(found->items[i].name, "package-", 8) == 0 && !found->items[i].reason[0]) pair.packages[n++] = &found->items[i];
+        if (is_package(&found->items[i]) && !found->items[i].reason[0]) pair.packages[n++] = &found->items[i];
     tel_mirror_find(read_package, &pair, n, false, twin);
     for (size_t i = 0; i < n; i++)
         if (twin[i] >= 0)
@@ -265,6 +353,7 @@ static tel_result perf_open(const tel_env *env, void **state, tel_found *found, 
         d->method = TEL_METHOD_COUNTER;
         d->slot = -1;
     }
+    refuse_still(p, found, first);
     refuse_mirrors(p, found, first);
     return TEL_OK;
 }

@@ -4,6 +4,8 @@
 // of intel-rapl-mmio is a second view of a package and does not count beside intel-rapl; core and uncore are parts of their
 // package. Values are microjoules that wrap after max_energy_range_uj: a zone that does not say its range cannot be followed.
 // Every read opens the file anew (a few microseconds), so that a zone that goes away or is closed to this user is seen.
+// Nothing here waits to see a counter move, as rapl_perf.c does: the kernel's driver makes no zone of a counter that reads 0
+// (rapl_check_domain), and a counter that nothing feeds reads 0.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdlib.h>
 #include <string.h>

@@ -2,6 +2,9 @@
 // Trees of files under WTL_SYSFS_ROOT stand for machines.
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
+#include <linux/perf_event.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -151,6 +154,62 @@ TEST_F(Meters, CheckNamesTheCommand) {
     RunResult r = meters({"--check"});
     EXPECT_EQ(r.code, 1);
     EXPECT_EQ(r.out, "energy is not measured: it is modelled from CPU time; to mend it: sudo sysctl kernel.perf_event_paranoid=0\n");
+}
+
+// The kernel's own counters stand for RAPL's: a clock that always moves (10 W here), and one that is never fed.
+class PowerEvents : public VirtualMachine {
+  protected:
+    void psys(int config) {
+        const std::string dir = "/sys/bus/event_source/devices/power/";
+        put("/sys/devices/system/cpu/cpu0/topology/physical_package_id", "0\n");
+        put(dir + "type", std::to_string(PERF_TYPE_SOFTWARE) + "\n");
+        put(dir + "cpumask", "0\n");
+        put(dir + "events/energy-psys", "event=0x0" + std::to_string(config) + "\n");
+        put(dir + "events/energy-psys.unit", "Joules\n");
+        put(dir + "events/energy-psys.scale", "1e-8\n");
+    }
+    static bool counts_whole_machine() {
+        struct perf_event_attr attr = {};
+        attr.type = PERF_TYPE_SOFTWARE;
+        attr.size = sizeof attr;
+        attr.config = PERF_COUNT_SW_DUMMY;
+        long fd = syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
+        if (fd >= 0) close((int)fd);
+        return fd >= 0;
+    }
+};
+
+TEST_F(PowerEvents, ACounterThatIsNeverFedGivesWayToTheModel) {
+    if (!counts_whole_machine()) GTEST_SKIP() << "this user may not count events of the whole machine";
+    psys(PERF_COUNT_SW_DUMMY);
+    RunResult r = meters({"--seconds", "0.3"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    EXPECT_TRUE(has(r.out, "a model, not a measurement")) << r.out;
+    EXPECT_TRUE(has(r.out, "does not count:\n  psys-0 (perf): it did not move in 20 ms: nothing feeds this counter, as in many virtual machines\n")) << r.out;
+    r = meters({"--seconds", "0.3", "--json"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    Json json(r.out);
+    EXPECT_TRUE(json_is_false(json.at("measured")));
+    EXPECT_TRUE(json_is_true(json_object_get(domain_of(json, "cpu"), "counts")));
+    const json_t *dead = domain_of(json, "psys-0");
+    ASSERT_NE(dead, nullptr) << r.out;
+    EXPECT_TRUE(json_is_false(json_object_get(dead, "counts")));
+    EXPECT_STREQ(json_string_value(json_object_get(dead, "reason")), "it did not move in 20 ms: nothing feeds this counter, as in many virtual machines");
+    EXPECT_EQ(meters({"--check"}).code, 1);
+    expect_sentence(meters({"--meter", "perf"}), 1, {"psys-0 of perf", "nothing feeds this counter"});
+}
+
+TEST_F(PowerEvents, ACounterThatMovesIsMeasured) {
+    if (!counts_whole_machine()) GTEST_SKIP() << "this user may not count events of the whole machine";
+    psys(PERF_COUNT_SW_CPU_CLOCK);
+    RunResult r = meters({"--seconds", "1.2", "--json"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    Json json(r.out);
+    EXPECT_TRUE(json_is_true(json.at("measured")));
+    const json_t *live = domain_of(json, "psys-0");
+    ASSERT_NE(live, nullptr) << r.out;
+    EXPECT_TRUE(json_is_true(json_object_get(live, "counts"))) << r.out;
+    EXPECT_NEAR(real_of(live, "power_watts"), 10, 1);
 }
 
 TEST_F(Meters, NoneListsNothing) {

@@ -2,8 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <functional>
 #include <thread>
 
 #include "tests/telemetry/sysfs_tree.h"
@@ -247,7 +250,7 @@ TEST(Perf, TwoSocketsByTopologyNotByOrder) {
     tree.cpu(16, 0);
     FakePerf perf(tree);
     for (int config : {1, 2, 3, 5})
-        for (int cpu : {0, 16}) perf.set(config, cpu, {(uint64_t)(100 * config + cpu)}, 64);
+        for (int cpu : {0, 16}) perf.moves(config, cpu, (uint64_t)(100 * config + cpu));
     Choice choice({&tel_source_perf}, tree);
     EXPECT_EQ(choice.counting(), "package-0/perf package-1/perf dram-0/perf dram-1/perf");
     EXPECT_NE(std::string(choice.list[1].domain->path).find("on CPU 0"), std::string::npos);
@@ -269,7 +272,7 @@ TEST(Perf, UnitIsWhatScaleSays_CodeCarbon117) {
     PerfTree tree;
     tree.power_event("ram", 3, "1.52587890625e-05"); // 2^-16 J
     FakePerf perf(tree);
-    perf.set(2, 0, {0, uint64_t{1} << 32}, 1);
+    perf.set(2, 0, {0, 5, 5, 5 + (uint64_t{1} << 32)}, 1); // the first two: to see it move
     perf.set(3, 0, {0, 1 << 16}, 1);
     Opened o(tel_source_perf, tree);
     EXPECT_DOUBLE_EQ(o.domain("package-0")->uj_per_unit, 1e6 / 4294967296.0);
@@ -288,8 +291,8 @@ TEST(Perf, UnitIsWhatScaleSays_CodeCarbon117) {
 TEST(Perf, EventsWithoutAUsableUnitAreRefused) {
     PerfTree tree;
     FakePerf perf(tree);
-    perf.set(2, 0, {1}, 64);
-    perf.set(2, 16, {1}, 64);
+    perf.moves(2, 0);
+    perf.moves(2, 16);
     const std::string event = "sys/bus/event_source/devices/power/events/energy-pkg";
     for (const char *scale : {"", "nan", "0", "-1", "0x1p-32", "1e9", "2.3e-10 J"}) {
         tree.write(event + ".scale", scale);
@@ -342,8 +345,8 @@ TEST(Perf, WithoutTheDeviceOrItsTopologyThereIsAReason) {
     EXPECT_NE(std::string(none.found().items[0].reason), "");
     PerfTree tree;
     FakePerf perf(tree);
-    perf.set(2, 0, {1}, 64);
-    perf.set(2, 16, {1}, 64);
+    perf.moves(2, 0);
+    perf.moves(2, 16);
     tree.remove("sys/devices/system/cpu/cpu16");
     Choice choice({&tel_source_perf}, tree);
     EXPECT_EQ(choice.counting(), "package-0/perf");
@@ -357,14 +360,171 @@ TEST(Perf, MirroredDiesCountOnce_CodeCarbon1274_CodeCarbon1379) {
     tree.power_event("pkg", 2);
     for (int cpu = 0; cpu < 3; cpu++) tree.cpu(cpu, 0, cpu);
     FakePerf perf(tree);
-    // Two reads a round. Dies 0 and 1 show one counter, opened at different moments; die 2 counts by itself.
-    perf.set(2, 0, {100, 1200, 2100, 3300, 4100, 5200, 6000, 7000}, 2);
-    perf.set(2, 1, {40, 1140, 2040, 3240, 4040, 5140, 5940, 6940}, 2);
-    perf.set(2, 2, {100, 1190, 2110, 3290, 4100, 5210, 6000, 7000}, 2);
+    // Two reads to see them move, then two a round. Dies 0 and 1 show one counter, opened at different moments; die 2 counts by itself.
+    auto rounds = [&](int die, const std::vector<uint64_t> &values) {
+        std::vector<uint64_t> reads = {0, 1};
+        for (uint64_t v : values) reads.insert(reads.end(), 2, v);
+        perf.set(2, die, reads);
+    };
+    rounds(0, {100, 1200, 2100, 3300, 4100, 5200, 6000, 7000});
+    rounds(1, {40, 1140, 2040, 3240, 4040, 5140, 5940, 6940});
+    rounds(2, {100, 1190, 2110, 3290, 4100, 5210, 6000, 7000});
     Choice choice({&tel_source_perf}, tree);
     EXPECT_EQ(choice.counting(), "package-0-die-0/perf package-0-die-2/perf");
     EXPECT_NE(choice.reason("package-0-die-1", "perf").find("once more"), std::string::npos);
 }
+
+// ---- perf: counters that nothing feeds ------------------------------------------------------------------------------
+
+const char kStill[] = "it did not move in 20 ms: nothing feeds this counter, as in many virtual machines";
+const std::vector<const tel_source *> kWithModel = {&tel_source_perf, &tel_source_powercap, &tel_source_model};
+
+// One socket, with a part for everything that its package can have.
+struct PulseTree : Tree {
+    PulseTree() : perf(*this) {
+        power_pmu("0");
+        cpu(0, 0);
+    }
+    void event(const char *name, int config) { power_event(name, config); }
+    FakePerf perf;
+};
+
+double milliseconds_of(const std::function<void()> &what) {
+    const auto begin = std::chrono::steady_clock::now();
+    what();
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+}
+
+TEST(PerfPulse, TheModelCountsWhereTheOnlyCounterStandsStill) {
+    const std::pair<const char *, const char *> only[] = {{"psys", "psys-0"}, {"pkg", "package-0"}};
+    for (const auto &[event, name] : only) {
+        PulseTree tree;
+        tree.event(event, 5);
+        tree.perf.stands(5, 0);
+        Choice choice(kWithModel, tree);
+        EXPECT_EQ(choice.counting(), "cpu/model") << name;
+        EXPECT_EQ(choice.reason(name, "perf"), kStill);
+    }
+}
+
+TEST(PerfPulse, ACounterThatMovesCountsAndCostsLittle) {
+    PulseTree tree;
+    tree.event("psys", 5);
+    tree.perf.moves(5, 0);
+    double fastest = 1e9; // of several: this machine has others on it
+    for (int i = 0; i < 5; i++) fastest = std::min(fastest, milliseconds_of([&] { EXPECT_EQ(Choice(kWithModel, tree).counting(), "psys-0/perf"); }));
+    EXPECT_LT(fastest, 15);
+}
+
+// Looked at after 0, 0.5, 1, 2, 3, 4 and 6 ms: the seventh look.
+TEST(PerfPulse, ACounterMayTakeMillisecondsToMove) {
+    PulseTree tree;
+    tree.event("psys", 5);
+    tree.perf.set(5, 0, {7, 7, 7, 7, 7, 7, 8, 8, 8, 8, 8, 8, 8});
+    EXPECT_EQ(Choice(kWithModel, tree).counting(), "psys-0/perf");
+    tree.perf.set(5, 0, {7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 8, 8}); // at the last look
+    EXPECT_EQ(Choice(kWithModel, tree).counting(), "psys-0/perf");
+    tree.perf.stands(5, 0, 7);
+    EXPECT_GE(milliseconds_of([&] { EXPECT_EQ(Choice(kWithModel, tree).counting(), "cpu/model"); }), 20) << "given up too early";
+}
+
+TEST(PerfPulse, PartsAreNotTrustedBesideADeadPackage) {
+    PulseTree tree;
+    tree.event("pkg", 2);
+    tree.event("ram", 3);
+    tree.event("cores", 1);
+    tree.perf.stands(2, 0);
+    tree.perf.moves(3, 0);
+    tree.perf.moves(1, 0);
+    Choice choice(kWithModel, tree);
+    EXPECT_EQ(choice.counting(), "cpu/model");
+    EXPECT_EQ(choice.reason("package-0", "perf"), kStill);
+    EXPECT_EQ(choice.reason("dram-0", "perf"), "package-0 beside it does not move, so this one is not trusted either");
+    EXPECT_EQ(choice.reason("core-0", "perf"), "package-0 beside it does not move, so this one is not trusted either");
+}
+
+TEST(PerfPulse, PartsMayStandStillBesideALivePackage) {
+    PulseTree tree;
+    tree.event("pkg", 2);
+    tree.event("ram", 3);
+    tree.event("gpu", 4);
+    tree.perf.moves(2, 0);
+    tree.perf.stands(3, 0);
+    tree.perf.stands(4, 0);
+    Choice choice(kWithModel, tree);
+    EXPECT_EQ(choice.counting(), "package-0/perf dram-0/perf");
+    EXPECT_EQ(choice.reason("igpu-0", "perf"), "its joules are inside package-0");
+}
+
+TEST(PerfPulse, NobodyWaitsForPsysBesideALivePackage) {
+    PulseTree tree;
+    tree.event("pkg", 2);
+    tree.event("psys", 5);
+    tree.perf.moves(2, 0);
+    tree.perf.stands(5, 0);
+    Choice choice(kWithModel, tree);
+    EXPECT_EQ(choice.counting(), "package-0/perf");
+    EXPECT_EQ(choice.reason("psys-0", "perf"), "contains the joules of package-0");
+}
+
+TEST(PerfPulse, PsysCountsWhereThePackageIsDead) {
+    PulseTree tree;
+    tree.event("pkg", 2);
+    tree.event("ram", 3);
+    tree.event("psys", 5);
+    tree.perf.stands(2, 0);
+    tree.perf.moves(3, 0);
+    tree.perf.moves(5, 0);
+    EXPECT_EQ(Choice(kWithModel, tree).counting(), "psys-0/perf");
+    tree.remove("sys/bus/event_source/devices/power/events/energy-pkg");
+    tree.perf.moves(3, 0);
+    tree.perf.stands(5, 0);
+    Choice choice(kWithModel, tree);
+    EXPECT_EQ(choice.counting(), "cpu/model");
+    EXPECT_EQ(choice.reason("dram-0", "perf"), "psys-0 beside it does not move, so this one is not trusted either");
+}
+
+TEST(PerfPulse, OneSocketMayBeDead) {
+    Tree tree;
+    FakePerf perf(tree);
+    tree.power_pmu("0,16");
+    tree.power_event("pkg", 2);
+    tree.power_event("ram", 3);
+    tree.cpu(0, 0);
+    tree.power_event("psys", 5);
+    tree.cpu(16, 1);
+    for (int config : {2, 3}) {
+        perf.moves(config, 0);
+        perf.stands(config, 16);
+    }
+    for (int cpu : {0, 16}) perf.stands(5, cpu);
+    Choice choice(kWithModel, tree);
+    EXPECT_EQ(choice.counting(), "package-0/perf dram-0/perf");
+    EXPECT_EQ(choice.reason("package-1", "perf"), kStill);
+    EXPECT_EQ(choice.reason("psys-0", "perf"), kStill);
+    EXPECT_EQ(choice.reason("dram-1", "perf"), "package-1 beside it does not move, so this one is not trusted either");
+}
+
+TEST(PerfPulse, PowercapStandsInForADeadEvent) {
+    PulseTree tree;
+    tree.event("pkg", 2);
+    tree.perf.stands(2, 0);
+    tree.zone("intel-rapl:0", "package-0", 1000);
+    EXPECT_EQ(Choice(kWithModel, tree).counting(), "package-0/powercap");
+}
+
+TEST(PerfPulse, AFaultOfReadingIsNoStandstill) {
+    PulseTree tree;
+    tree.event("pkg", 2);
+    tree.perf.set(2, 0, {7, 7}); // then it cannot be read
+    Opened o(tel_source_perf, tree);
+    EXPECT_STREQ(o.domain("package-0")->reason, "");
+    Series series(o.domain("package-0"));
+    o.read(o.domain("package-0"), &series.s);
+    EXPECT_EQ(series.s.faults[TEL_FAULT_READ], 1u);
+}
+
+// ---- perf: beside powercap ------------------------------------------------------------------------------------------
 
 TEST(Perf, IsPreferredToPowercapDomainByDomain) {
     PerfTree tree;
@@ -373,7 +533,7 @@ TEST(Perf, IsPreferredToPowercapDomainByDomain) {
     tree.zone("intel-rapl:0:0", "dram", 30);
     tree.zone("intel-rapl:1", "package-1", 2000);
     FakePerf perf(tree);
-    perf.set(2, 0, {1}, 64);
+    perf.moves(2, 0);
     Choice choice(kRapl, tree); // package 1 cannot be opened by perf
     EXPECT_EQ(choice.counting(), "package-0/perf package-1/powercap dram-0/powercap");
     EXPECT_EQ(choice.reason("package-0", "powercap"), "the same joules as package-0 of perf");

@@ -119,7 +119,7 @@ TEST(SysfsFuzz, RandomBytesInEveryFile) {
     Machine tree;
     FakePerf perf(tree);
     for (int config = 1; config <= 5; config++)
-        for (int cpu : {0, 1}) perf.set((uint64_t)config, cpu, {1}, 32);
+        for (int cpu : {0, 1}) perf.moves((uint64_t)config, cpu);
     for (int trial = 0; trial < 30; trial++) {
         for (const std::string &file : tree.files) tree.write(file, garbage(rng));
         open_and_read(tree);
@@ -133,7 +133,7 @@ TEST(SysfsFuzz, OneDamagedFileNeverMakesGarbageCount) {
     Machine tree;
     FakePerf perf(tree);
     for (int config = 1; config <= 5; config++)
-        for (int cpu : {0, 1}) perf.set((uint64_t)config, cpu, {1}, 32);
+        for (int cpu : {0, 1}) perf.moves((uint64_t)config, cpu);
     for (const std::string &file : tree.files) {
         SCOPED_TRACE(file);
         std::ifstream in(tree.path(file), std::ios::binary);

@@ -119,6 +119,14 @@ class FakePerf {
             for (int i = 0; i < repeat; i++) bytes.append((const char *)&v, sizeof v);
         set_bytes(config, cpu, bytes);
     }
+    // A counter that lives: no two reads give the same.
+    void moves(uint64_t config, int cpu, uint64_t from = 1) const {
+        std::vector<uint64_t> values(512);
+        for (uint64_t &v : values) v = from++;
+        set(config, cpu, values);
+    }
+    // One that nothing feeds.
+    void stands(uint64_t config, int cpu, uint64_t at = 0) const { set(config, cpu, {at}, 512); }
     void set_bytes(uint64_t config, int cpu, const std::string &bytes) const {
         counts()[{config, cpu}] = bytes;
         std::ofstream(file(config, cpu), std::ios::binary) << bytes;
