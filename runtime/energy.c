@@ -127,12 +127,28 @@ void wtl_energy_forget(wtl_energy *e, uint64_t request) {
     pthread_mutex_unlock(&e->mutex);
 }
 
-bool energy_entry_settled(const energy_book *b, const energy_entry *entry) {
+static uint64_t last_step_ns(const energy_entry *entry) {
     const uint64_t decode = entry->facts[ENERGY_DECODE].last_ns, prefill = entry->facts[ENERGY_PREFILL].last_ns;
-    const uint64_t last = decode > prefill ? decode : prefill;
+    return decode > prefill ? decode : prefill;
+}
+
+bool energy_entry_settled(const energy_book *b, const energy_entry *entry) {
+    const uint64_t last = last_step_ns(entry);
     for (size_t d = 0; d < b->machine.n_domains; d++)
         if (last > b->domains[d].totals.until_ns) return false;
     return entry->ended;
+}
+
+bool energy_entry_stalled(const energy_book *b, const energy_entry *entry) {
+    const uint64_t last = last_step_ns(entry);
+    bool owes = false;
+    if (!entry->ended || !b->machine.stalled) return false;
+    for (size_t d = 0; d < b->machine.n_domains; d++) {
+        if (last <= b->domains[d].totals.until_ns) continue;
+        if (!b->machine.stalled(b->machine.user, d, last)) return false;
+        owes = true;
+    }
+    return owes;
 }
 
 bool wtl_energy_settle(wtl_energy *e, uint64_t request, uint64_t timeout_ns) {
@@ -144,7 +160,7 @@ bool wtl_energy_settle(wtl_energy *e, uint64_t request, uint64_t timeout_ns) {
         const energy_entry *entry = energy_book_find(&e->book, request);
         settled = entry && energy_entry_settled(&e->book, entry);
         const uint64_t now = wtl_clock_ns();
-        if (settled || !entry || now >= give_up) break;
+        if (settled || !entry || now >= give_up || energy_entry_stalled(&e->book, entry)) break;
         if (e->book.machine.poke) e->book.machine.poke(e->book.machine.user);
         uint64_t until = now + SETTLE_POLL_NS;
         if (until > give_up) until = give_up;
@@ -153,6 +169,15 @@ bool wtl_energy_settle(wtl_energy *e, uint64_t request, uint64_t timeout_ns) {
     }
     pthread_mutex_unlock(&e->mutex);
     return settled;
+}
+
+bool wtl_energy_stalled(wtl_energy *e, uint64_t request) {
+    pthread_mutex_lock(&e->mutex);
+    energy_book_ingest(&e->book);
+    const energy_entry *entry = energy_book_find(&e->book, request);
+    const bool stalled = entry && energy_entry_stalled(&e->book, entry);
+    pthread_mutex_unlock(&e->mutex);
+    return stalled;
 }
 
 wtl_energy_totals wtl_energy_totals_of(wtl_energy *e, size_t domain) {

@@ -59,8 +59,12 @@ void wtl_energy_step(wtl_energy *energy, const wtl_step_work *work, const uint64
 void wtl_energy_rejected(wtl_energy *energy, uint64_t request, int32_t n_tok);
 // The request ended, or was aborted: it keeps the joules used. Thread: any.
 void wtl_energy_end(wtl_energy *energy, uint64_t request);
-// Waits until the request's joules have settled (the meter has resolved its last step), at most timeout_ns. True: settled.
+// Waits until the request's joules have settled (the meter has resolved its last step), at most timeout_ns, and not for a meter that resolves
+// nothing any more. True: settled.
 bool wtl_energy_settle(wtl_energy *energy, uint64_t request, uint64_t timeout_ns);
+// Whether waiting for it is in vain: of what has not settled, the meter resolves nothing (tel_meter_stalled). It may settle later all the same.
+// Thread: any.
+bool wtl_energy_stalled(wtl_energy *energy, uint64_t request);
 
 typedef struct wtl_phase_energy {
     tel_energy energy;     // total share: idle part included, pauses between its steps too

@@ -29,6 +29,7 @@ typedef struct energy_machine {
     tel_domain_info (*info)(void *user, size_t domain);
     uint64_t (*now_ns)(void *user);
     void (*poke)(void *user); // asks for a sample soon; may be NULL
+    bool (*stalled)(void *user, size_t domain, uint64_t t_ns); // tel_meter_stalled; NULL: never
     void *user;
 } energy_machine;
 

@@ -14,6 +14,7 @@ static tel_trust meter_trust(void *meter, size_t domain) { return tel_meter_trus
 static tel_domain_info meter_info(void *meter, size_t domain) { return tel_meter_domain(meter, domain); }
 static uint64_t meter_now(void *meter) { return meter ? tel_meter_now(meter) : wtl_clock_ns(); }
 static void meter_poke(void *meter) { tel_meter_poke(meter); }
+static bool meter_stalled(void *meter, size_t domain, uint64_t t_ns) { return tel_meter_stalled(meter, domain, t_ns); }
 static void meter_detach(void *meter) { tel_meter_on_poll(meter, NULL, NULL); }
 
 wtl_status wtl_energy_open(const wtl_energy_options *options, wtl_energy **out, wtl_error *err) {
@@ -27,7 +28,7 @@ wtl_status wtl_energy_open(const wtl_energy_options *options, wtl_energy **out, 
     char key[256];
     snprintf(key, sizeof key, "%.100s %" PRIu64 " %.80s", info.name[0] ? info.name : info.arch, info.file_bytes, info.backend);
     const energy_setup setup = {
-        .machine = {n_domains, meter_edges, meter_trust, meter_info, meter_now, meter ? meter_poke : NULL, meter},
+        .machine = {n_domains, meter_edges, meter_trust, meter_info, meter_now, meter ? meter_poke : NULL, meter_stalled, meter},
         .shape = engine_work_shape(options->engine, WTL_KV_F16), // forecasts assume the session's default
         .no_meter = options->no_meter,
         .no_meter_fix = options->no_meter_fix,

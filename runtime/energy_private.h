@@ -44,6 +44,8 @@ struct wtl_energy {
 
 // Every domain has booked past the end of a request that has ended.
 bool energy_entry_settled(const energy_book *book, const energy_entry *entry);
+// It has ended, and no domain that has not booked past its end can be waited for.
+bool energy_entry_stalled(const energy_book *book, const energy_entry *entry);
 
 // Work and time of n_new tokens behind n_past, in chunks, added to out. Each chunk streams the weights once. n_logits: of the last one.
 void energy_predict(const energy_book *book, int64_t n_past, int64_t n_new, int32_t chunk, int32_t n_logits, energy_pending *out);

@@ -9,6 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+// As long as a counter that stands still is not yet taken as stopped (series.c).
+static const uint64_t STALLED_STEPS = 20, STALLED_MIN_NS = 2000000000u;
+
 static bool forked(const tel_meter *meter) { return meter->pid != getpid(); }
 
 uint64_t tel_meter_now(const tel_meter *meter) { return tel_env_now(&meter->env); }
@@ -97,6 +100,19 @@ uint64_t tel_meter_settled(const tel_meter *meter, size_t i) {
     uint64_t settled = tel_track_settled(meter->domains[i].track);
     pthread_mutex_unlock(meter_lock_of(meter));
     return settled;
+}
+
+bool tel_meter_stalled(const tel_meter *meter, size_t i, uint64_t t_ns) {
+    if (i >= meter->n_counting || forked(meter)) return true;
+    const meter_domain *d = &meter->domains[i];
+    pthread_mutex_lock(meter_lock_of(meter));
+    const uint64_t settled = tel_track_settled(d->track), since = settled > meter->began_ns ? settled : meter->began_ns;
+    const meter_figures f = d->figures;
+    pthread_mutex_unlock(meter_lock_of(meter));
+    uint64_t step = f.step_ns > f.every_ns ? f.step_ns : f.every_ns;
+    if (d->domain.step_ns > step) step = d->domain.step_ns;
+    const uint64_t patience = STALLED_STEPS * step > STALLED_MIN_NS ? STALLED_STEPS * step : STALLED_MIN_NS;
+    return settled < t_ns && (f.ended || (f.read_ns > t_ns && f.read_ns > since && f.read_ns - since > patience));
 }
 
 size_t tel_meter_edges(const tel_meter *meter, size_t i, uint64_t after_ns, tel_edge *out, size_t cap) {

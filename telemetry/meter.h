@@ -23,6 +23,7 @@ typedef struct meter_span {
 // What the series knows about itself, copied after every read.
 typedef struct meter_figures {
     uint64_t step_ns, read_mean_ns, read_p99_ns, n_reads, n_samples, n_gaps;
+    uint64_t every_ns, read_ns; // distance of reads; end of the last one, by the meter's clock
     const char *ended; // why there will be no more samples
 } meter_figures;
 
@@ -67,7 +68,7 @@ struct tel_meter {
     meter_domain *domains; // [n_domains], the counting ones first
     size_t n_domains, n_counting;
     char explain[TEL_EXPLAIN_MAX];
-    uint64_t opened_ns;
+    uint64_t opened_ns, began_ns; // CLOCK_MONOTONIC; the meter's clock
 
     pthread_mutex_t read_lock, lock, call_lock, wake_lock;
     bool locks_made;

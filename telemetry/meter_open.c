@@ -240,6 +240,7 @@ static tel_result start(tel_meter *meter, tel_error *err) {
     bool any = false;
     for (size_t i = 0; i < meter->n_domains; i++) any = any || meter->domains[i].readable;
     meter->last_suspended_ns = meter->suspended_ns();
+    meter->began_ns = tel_env_now(&meter->env);
     meter_pace(meter);
     meter->shown_interval_ns = any ? meter->interval_ns : 0;
     if (meter->options.manual || !any) return TEL_OK;

@@ -188,6 +188,9 @@ const char *tel_meter_explain(const tel_meter *meter);
 tel_energy tel_meter_energy(const tel_meter *meter, size_t i, uint64_t t0_ns, uint64_t t1_ns);
 // Moment up to which domain i has settled: windows that end before it will not change any more. 0: no sample yet.
 uint64_t tel_meter_settled(const tel_meter *meter, size_t i);
+// Whether it is in vain to wait until domain i settles up to t_ns: it was read after that moment and has resolved nothing for so long (twenty
+// of its steps or reads, two seconds at least) that nobody can say when it will; or there will be no more samples. Thread: any.
+bool tel_meter_stalled(const tel_meter *meter, size_t i, uint64_t t_ns);
 
 // A moment at which the source resolves its energy. Differences between edges are energies of intervals, and add up exactly.
 typedef struct tel_edge {

@@ -128,7 +128,7 @@ int bench_bout_once(bench_bout *b, bench_result *sum, uint64_t *ns) {
 static void wait_settled(tel_meter *meter, uint64_t until_ns) {
     const uint64_t deadline = cli_now_ns() + SETTLE_NS;
     for (size_t i = 0; i < tel_meter_n_counting(meter); i++) {
-        while (tel_meter_settled(meter, i) < until_ns && cli_now_ns() < deadline) {
+        while (tel_meter_settled(meter, i) < until_ns && !tel_meter_stalled(meter, i, until_ns) && cli_now_ns() < deadline) {
             const struct timespec nap = {.tv_nsec = 5000000};
             tel_meter_poke(meter);
             nanosleep(&nap, NULL);

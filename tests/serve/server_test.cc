@@ -114,6 +114,37 @@ TEST(Server, WhatHadNotSettledSettlesLaterAndIsBookedOnce) {
     EXPECT_EQ(ask(server.ledger(), "SELECT count(*) FROM requests"), "1");
 }
 
+// A counter that moves every `step` rows of 20 ms, until it stops.
+std::string counter_recording(const TempDir &dir, int step, int until) {
+    std::string text = "# wattle recording 1\n# domain package-0 scope=cpu_package kind=counter unit=uJ scale=1 limit_uw=200000000 sensor=exact "
+                       "key=\"cpu_package:0\"\nt_us,domain,value,read_ns\n";
+    for (int i = 0; i < 6000; i++) text += std::to_string(i * 20000) + ",0," + std::to_string(std::min(i, until) / step * step * 40000) + ",\n";
+    return "replay:" + dir.write("counter.csv", text);
+}
+
+// With a meter that has stopped, answers do not wait for joules that nobody will tell.
+TEST(Server, AnswersDoNotWaitForACounterThatStandsStill) {
+    TinyModel model({});
+    TempDir dir;
+    ServerRig server(model.path(), {"--meter", counter_recording(dir, 1, 10), "--settle-ms", "20000"});
+    std::this_thread::sleep_for(std::chrono::milliseconds(2600)); // so long it may be slow
+    const auto begin = std::chrono::steady_clock::now();
+    HttpReply r = server.post("/v1/completions", R"({"prompt": "hello", "max_tokens": 2})");
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+    ASSERT_EQ(r.status, 200);
+    EXPECT_TRUE(json_is_false(Json(r.body).at("usage.energy.settled"))) << r.body;
+}
+
+TEST(Server, AnswersWaitForASlowCounter) {
+    TinyModel model({});
+    TempDir dir;
+    ServerRig server(model.path(), {"--meter", counter_recording(dir, 50, 6000), "--settle-ms", "20000"});
+    std::this_thread::sleep_for(std::chrono::milliseconds(2600));
+    HttpReply r = server.post("/v1/completions", R"({"prompt": "hello", "max_tokens": 2})");
+    ASSERT_EQ(r.status, 200);
+    EXPECT_TRUE(json_is_true(Json(r.body).at("usage.energy.settled"))) << r.body;
+}
+
 TEST(Server, AClientThatLeavesIsBooked) {
     TinyModel model(slow_model());
     ServerRig server(model.path(), kSlow);

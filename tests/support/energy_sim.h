@@ -65,6 +65,7 @@ struct Machine {
     bool blind = false; // reads fail: time without edges, told as a gap afterwards
     uint32_t gaps = 0;
     bool was_blind = false;
+    bool stalled[2] = {false, false}; // what the meter says of its domains to who would wait for them
 
     explicit Machine(uint64_t seed) : rng(seed) {}
 
@@ -168,6 +169,7 @@ struct Machine {
             auto *self = static_cast<Machine *>(u);
             return tel_trust{self->gain_frac, self->offset_uw, self->low_factor, self->high_factor, 1, self->limit_told ? self->max_w * 1e6 : 0};
         };
+        m.stalled = [](void *u, size_t domain, uint64_t) { return static_cast<Machine *>(u)->stalled[domain]; };
         m.info = [](void *u, size_t domain) {
             auto *self = static_cast<Machine *>(u);
             tel_domain_info i = {};

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -185,6 +186,72 @@ TEST(Meter, SourcesThatContradictEachOtherAreDisputed) {
         EXPECT_EQ(late.status, factor > 1 ? TEL_DISPUTED : TEL_MEASURED) << factor;
         EXPECT_NEAR((double)late.energy_uj, 250e6, 2e6); // still the chosen source's value
     }
+}
+
+// ---- Waiting ------------------------------------------------------------------------------------------------------
+// A counter with a row every 20 ms for 20 s, and its value at each.
+std::string CounterRows(const char *step, const std::function<uint64_t(int)> &value, int n = 1000) {
+    std::string text = "# wattle recording 1\n# domain package-0 scope=cpu_package kind=counter unit=uJ scale=1 " + std::string(step) +
+                       "limit_uw=200000000 sensor=exact key=\"cpu_package:0\"\nt_us,domain,value,read_ns\n";
+    for (int i = 0; i < n; i++) text += std::to_string(i * 20000) + ",0," + std::to_string(value(i)) + ",\n";
+    return text;
+}
+
+TEST(Meter, ACounterThatStandsStillIsNotWaitedFor) {
+    Clock clock;
+    File file(CounterRows("step_ns=1000000 ", [](int i) { return (uint64_t)(i < 100 ? i : i < 500 ? 100 : i - 400) * 1000000; }));
+    Open open(file.source.c_str(), &clock);
+    ASSERT_EQ(open.result, TEL_OK) << open.err.message;
+    auto stalled = [&](uint64_t ago_ns) { return tel_meter_stalled(open.m, 0, clock.now_ns - ago_ns); };
+    for (int i = 0; i < 190; i++) { // moving for 2 s, standing for almost as long
+        Go(open, &clock, 1);
+        EXPECT_FALSE(stalled(5 * kMs)) << "after " << i * 20 << " ms";
+    }
+    Go(open, &clock, 50); // for 2.8 s
+    EXPECT_TRUE(stalled(5 * kMs));
+    EXPECT_FALSE(stalled(0)) << "it was not read after that moment";
+    EXPECT_FALSE(stalled(3500 * kMs)) << "that moment has settled";
+    clock.now_ns += 10 * kMs;
+    EXPECT_FALSE(stalled(5 * kMs)) << "nor after that one";
+    EXPECT_TRUE(stalled(15 * kMs));
+    EXPECT_TRUE(tel_meter_stalled(open.m, 1, 0)) << "no such domain";
+    Go(open, &clock, 300); // moves again from 10 s on
+    EXPECT_FALSE(stalled(5 * kMs));
+}
+
+TEST(Meter, ACounterThatNeverMovedIsNotWaitedFor) {
+    Clock clock;
+    File file(CounterRows("", [](int) { return uint64_t{7}; }));
+    Open open(file.source.c_str(), &clock);
+    ASSERT_EQ(open.result, TEL_OK) << open.err.message;
+    Go(open, &clock, 99);
+    EXPECT_FALSE(tel_meter_stalled(open.m, 0, clock.now_ns - 5 * kMs)) << "it may be slow";
+    Go(open, &clock, 10);
+    EXPECT_TRUE(tel_meter_stalled(open.m, 0, clock.now_ns - 5 * kMs));
+}
+
+TEST(Meter, SlowSensorsAreWaitedFor) {
+    Clock clock;
+    for (int per_step : {50, 90}) { // 1 s, 1.8 s, as some batteries; nobody said so
+        File file(CounterRows("", [=](int i) { return (uint64_t)(i / per_step) * 10000000; }));
+        Open open(file.source.c_str(), &clock);
+        ASSERT_EQ(open.result, TEL_OK) << open.err.message;
+        for (int i = 0; i < 990; i++) {
+            Go(open, &clock, 1);
+            ASSERT_FALSE(tel_meter_stalled(open.m, 0, clock.now_ns - 5 * kMs)) << "after " << i * 20 << " ms";
+        }
+    }
+}
+
+TEST(Meter, ASourceThatHasEndedIsNotWaitedFor) {
+    Clock clock;
+    File file(CounterRows("step_ns=1000000 ", [](int i) { return (uint64_t)i * 1000000; }, 10));
+    Open open(file.source.c_str(), &clock);
+    ASSERT_EQ(open.result, TEL_OK) << open.err.message;
+    Go(open, &clock, 8);
+    EXPECT_FALSE(tel_meter_stalled(open.m, 0, clock.now_ns));
+    Go(open, &clock, 5);
+    EXPECT_TRUE(tel_meter_stalled(open.m, 0, clock.now_ns));
 }
 
 // ---- Pace ---------------------------------------------------------------------------------------------------------

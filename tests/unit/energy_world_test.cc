@@ -125,6 +125,32 @@ Request request_of(int n_prompt, int n_decode) {
     return r;
 }
 
+TEST(EnergyWorld, NobodyWaitsForADomainThatHasStalledButForTheOthers) {
+    Machine m(43);
+    m.second.end_ns = m.now_ns; // no edge of the second domain will ever come
+    m.second.back_ns = UINT64_MAX;
+    Open open(m, nullptr, 0, 2);
+    Server server(m);
+    m.rest(500000000);
+    server.admit(request_of(50, 20));
+    m.stalled[1] = true;
+    const uint64_t id = server.requests[0]->id;
+    EXPECT_FALSE(wtl_energy_stalled(open.e, id)) << "it runs";
+    m.blind = true;
+    server.drain();
+    EXPECT_FALSE(wtl_energy_settle(open.e, id, 0));
+    EXPECT_FALSE(wtl_energy_stalled(open.e, id)) << "the first domain owes some, and lives";
+    m.blind = false;
+    m.rest(500000000);
+    EXPECT_TRUE(wtl_energy_stalled(open.e, id));
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_FALSE(wtl_energy_settle(open.e, id, 60000000000));
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+    m.stalled[1] = false;
+    EXPECT_FALSE(wtl_energy_stalled(open.e, id));
+    EXPECT_FALSE(wtl_energy_stalled(open.e, id + 1000)) << "no such request";
+}
+
 TEST(EnergyWorld, DomainsAddUpAndAreExactEach) {
     Machine m(41);
     Open open(m, nullptr, 0, 2);

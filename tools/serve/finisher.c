@@ -72,6 +72,14 @@ static bool is_settled(const server *s, const server_outcome *o) {
     return !s->desk.energy || !o->facts.energy || wtl_energy_settle(s->desk.energy, o->facts.energy, 0);
 }
 
+// How long it waits for its joules: not at all where the meter has stopped resolving any.
+static uint64_t patience_of(const server *s, const ending *e) {
+    if (e->told) return LATE_NS;
+    const uint64_t request = e->outcome.facts.energy;
+    const bool stalled = s->desk.energy && request && wtl_energy_stalled(s->desk.energy, request);
+    return stalled ? 0 : (uint64_t)(s->options.settle_ms * 1e6);
+}
+
 static json_t *per_kwh(const tel_energy *e, double each) {
     return e->status == TEL_UNAVAILABLE ? json_null() : json_real((double)e->energy_uj / 3.6e12 * each);
 }
@@ -175,7 +183,7 @@ static void book(server *s, const server_outcome *o, const wtl_energy_report *r)
 // True: nothing is left to do for it.
 static bool attend(server_finisher *f, ending *e, uint64_t now_ns, bool stop) {
     const bool settled = is_settled(f->s, &e->outcome), told_before = e->told;
-    const uint64_t patience_ns = e->told ? LATE_NS : (uint64_t)(f->s->options.settle_ms * 1e6);
+    const uint64_t patience_ns = patience_of(f->s, e);
     const bool last = settled || stop || (e->told && now_ns - e->since_ns >= patience_ns);
     if (!last && (e->told || now_ns - e->since_ns < patience_ns)) return false;
     wtl_energy_report report;

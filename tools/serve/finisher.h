@@ -1,7 +1,8 @@
 // The end of answers: waiting for their joules, booking, counting, logging. server_finish itself is declared in server.h.
 //
-// One thread. An answer waits at most --settle-ms for its joules: then its last bytes leave with an estimate ("settled": false). It stays with
-// the finisher until the joules have settled, or a bound has passed, and is booked in the ledger once, with the better figure.
+// One thread. An answer waits at most --settle-ms for its joules, and not for a meter that resolves nothing: then its last bytes leave with an
+// estimate ("settled": false). It stays with the finisher until the joules have settled, or a bound has passed, and is booked in the ledger once,
+// with the better figure.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_TOOLS_SERVE_FINISHER_H
 #define WTL_TOOLS_SERVE_FINISHER_H
