@@ -95,7 +95,8 @@ static void judge_cpu(tel_meter *meter, uint64_t now) {
 static void take_over(tel_meter *meter, meter_domain *d) {
     const tel_series *s = &d->series;
     meter_figures f = {.step_ns = s->step_ns, .read_mean_ns = s->n_reads ? s->read_total_ns / s->n_reads : 0,
-                       .read_p99_ns = tel_series_read_p99(s), .every_ns = d->every_ns, .read_ns = tel_env_now(&meter->env), .n_reads = s->n_reads, .n_samples = s->dropped + s->n, .n_gaps = s->n_gaps,
+                       .read_p99_ns = tel_series_read_p99(s), .n_reads = s->n_reads, .n_samples = s->dropped + s->n, .n_gaps = s->n_gaps,
+                       .every_ns = d->every_ns, .read_ns = tel_env_now(&meter->env),
                        .ended = d->source->ended ? d->source->ended(d->state, &d->domain) : NULL};
     pthread_mutex_lock(&meter->lock);
     tel_track_update(d->track, s);
