@@ -111,7 +111,7 @@ CPU_INLINE void wide_store(const cpu_panel_args *a, const int np, const int nc, 
     CPU_UNROLL
     for (int p = 0; p < np; p++) {
         const int32_t left = a->n_rows - p * CPU_PANEL_ROWS;
-        const __mmask16 rows = left >= CPU_PANEL_ROWS ? 0xFFFF : (__mmask16)((1u << left) - 1);
+        const __mmask16 rows = (__mmask16)(left >= CPU_PANEL_ROWS ? 0xFFFF : (1u << left) - 1);
         const __m512 bias = a->bias ? _mm512_maskz_loadu_ps(rows, a->bias + p * CPU_PANEL_ROWS) : _mm512_setzero_ps();
         CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) {

@@ -55,7 +55,7 @@ TEST(BenchProfile, OperationsExplainTheStepAndCountTheSameWork) {
         for (const Sums &s : reports) {
             EXPECT_NEAR(s.shares, s.explained, 1e-6);
             EXPECT_LE(s.explained, 1.0);
-            for (const char *name : {"matmul q, k, v", "matmul attention output", "matmul gate, up", "matmul down", "matmul head", "attention", "rms norm"}) EXPECT_TRUE(has(s, name)) << name;
+            for (const char *name : {"matmul q, k, v", "matmul attention output", "matmul gate, up", "matmul down", "matmul head", "attention", "rope"}) EXPECT_TRUE(has(s, name)) << name;
             EXPECT_FALSE(has(s, "matmul, other"));
         }
         // The same tests as rows: multiply-adds of the session's own account, which knows nothing of operations.
