@@ -77,6 +77,7 @@ static int get_character(EditLine *editor, wchar_t *out) {
         const ssize_t n = read(STDIN_FILENO, &byte, 1);
         if (n < 0 && errno == EINTR && !cli_interrupted()) continue;
         if (n <= 0) return n == 0 || errno == EINTR ? 0 : -1;
+        if (byte == '\0') continue; // Ctrl-D typed before the line was asked for; libedit would take what follows literally
         const size_t used = mbrtowc(out, &byte, 1, &state);
         if (used == (size_t)-1) {
             *out = 0xFFFD;

@@ -199,6 +199,14 @@ TEST(ChatTerminal, APasteIsOneMessage) {
     EXPECT_EQ(t.wait("\004"), 0);
 }
 
+// While no line is asked for the terminal itself takes Ctrl-D, and leaves a NUL.
+TEST(ChatTerminal, CtrlDTypedTooEarlyDoesNotHideTheNext) {
+    Terminal t(chat_args());
+    t.type("\004");
+    ASSERT_TRUE(t.expect("\033[?2004h")) << t.seen;
+    EXPECT_EQ(t.wait("\004"), 0) << t.seen;
+}
+
 TEST(ChatTerminal, CtrlCStopsTheAnswerAndKeepsTheChat) {
     std::vector<std::string> args = chat_args({"-c", "512"});
     for (auto &a : args)
