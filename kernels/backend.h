@@ -29,11 +29,13 @@ typedef struct wtl_weight {
     wtl_dtype dtype; // type in the file
     int32_t rows, cols;
     size_t bytes;         // backend memory that reading the whole weight touches
+    size_t aside_bytes;   // further memory of the weight, which head_top alone reads
     bool borrows_source;  // true: the source tensor must stay readable as long as the weight lives
 } wtl_weight;
 
 typedef enum wtl_weight_use {
     WTL_WEIGHT_MATRIX, // matmul and embed
+    WTL_WEIGHT_HEAD,   // these and head_top
     WTL_WEIGHT_VECTOR, // rms_norm, bias, frequency factors: rows == 1, kept as f32
 } wtl_weight_use;
 
@@ -44,6 +46,7 @@ typedef struct wtl_stream_limits {
     int32_t max_heads;   // query heads
     int32_t max_head_dim;
     int32_t max_kv_len;  // positions of the longest sequence
+    int32_t max_head_rows; // rows of the weight of head_top; 0: it is not called
 } wtl_stream_limits;
 
 // ---- KV cache -------------------------------------------------------------------------------------------------
@@ -100,13 +103,14 @@ typedef struct wtl_matmul {
     wtl_mat x;        // [n, K]
     wtl_input input;  // but for PLAIN, what x holds before does not count and what it holds afterwards is undefined
     int32_t n_parts;  // 1..3 weights multiply the same x (q,k,v and gate,up share one quantisation of x)
-    struct {
+    struct wtl_matmul_part {
         const wtl_weight *w;    // [rows, K]
         const wtl_weight *bias; // vector [rows] or NULL
         wtl_mat out;            // [n, rows]; aliases neither x nor another part
     } part[WTL_MATMUL_PARTS];
     bool accumulate;  // out += instead of out =  (residual connections)
 } wtl_matmul;
+typedef struct wtl_matmul_part wtl_matmul_part;
 
 typedef enum wtl_rope_style {
     WTL_ROPE_ADJACENT, // pairs (2i, 2i+1): GGUF "llama"
@@ -178,6 +182,11 @@ typedef struct wtl_backend_ops {
     // the limit doubles. That is half a percent of the values and half of the rounding error. ref uses x as it is.
     // With an input other than PLAIN the bits are those of the op of that name and a matmul of what it gives.
     void (*matmul)(wtl_stream *s, const wtl_matmul *a);
+    // The k > 0 largest outputs of each row of a matmul with one part, no bias and no accumulation, by a weight prepared as HEAD: each
+    // output that is at least as large as the row's k-th largest has the bits that matmul gives, any other these or -INFINITY. Which
+    // are which is decided by the row alone, but may change with the number of rows. A NaN has the bits of matmul's. Adds the bytes
+    // of the weight that it read to the stream's head_bytes.
+    void (*head_top)(wtl_stream *s, const wtl_matmul *a, int32_t k);
     // table[i] = cos, sin of positions[i] * freq_scale * freq_base^(-2j/n_rot) / freq_factors[j], j = 0..n_rot/2-1,
     // as n_rot/2 cosines followed by n_rot/2 sines: [n_rows, n_rot]. Angles are computed in double. Su et al. 2021.
     void (*rope_table)(wtl_stream *s, const int32_t *positions, const wtl_rope *rope, wtl_mat table);
@@ -210,6 +219,7 @@ struct wtl_backend {
 struct wtl_stream {
     const wtl_backend_ops *ops;
     wtl_backend *be;
+    uint64_t head_bytes; // a count of head_top's, to be read after sync and set to 0 by whoever wants it
 };
 
 typedef struct wtl_backend_options {

@@ -80,6 +80,13 @@ void model_matmul_add(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_w
     matmul_one(s, x, w, bias, out, true);
 }
 
+void model_head(const wtl_model *m, wtl_stream *s, const wtl_step *step, wtl_mat x, wtl_mat h) {
+    const wtl_matmul a = {.x = h, .input = model_norm(x, m->output_norm, m->config.norm_eps), .n_parts = 1,
+                          .part = {{m->output, NULL, model_rows(step->acts.logits, step->n_logits)}}};
+    if (step->n_top) s->ops->head_top(s, &a, step->n_top);
+    else s->ops->matmul(s, &a);
+}
+
 void model_keep_output_rows(wtl_stream *s, const wtl_step *step, wtl_mat *x, wtl_mat *attn) {
     if (step->n_logits == step->rows.n_rows) return; // every row is wanted: out_rows is the identity
     const wtl_mat x_out = model_rows(step->acts.x_out, step->n_logits);

@@ -103,9 +103,7 @@ static void gemma3_forward(const wtl_model *m, wtl_stream *s, const wtl_step *st
         be->add(s, x, h, x);
     }
 
-    const wtl_matmul head = {.x = h, .input = model_norm(x, m->output_norm, c->norm_eps), .n_parts = 1,
-                             .part = {{m->output, NULL, model_rows(step->acts.logits, step->n_logits)}}};
-    be->matmul(s, &head);
+    model_head(m, s, step, x, h);
 }
 
 const wtl_arch arch_gemma3 = {"gemma3", gemma3_config, gemma3_bind, gemma3_forward};

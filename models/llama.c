@@ -81,9 +81,7 @@ static void llama_forward(const wtl_model *m, wtl_stream *s, const wtl_step *ste
         be->matmul(s, &down);
     }
 
-    const wtl_matmul head = {.x = h, .input = model_norm(x, m->output_norm, c->norm_eps), .n_parts = 1,
-                             .part = {{m->output, NULL, model_rows(step->acts.logits, step->n_logits)}}};
-    be->matmul(s, &head);
+    model_head(m, s, step, x, h);
 }
 
 const wtl_arch arch_llama = {"llama", llama_config, llama_bind, llama_forward};

@@ -64,7 +64,7 @@ static void bind_tensor(model_binder *b, int32_t layer, const char *name, int32_
     if (b->status) return;
     if (!(*out)->borrows_source) done_with(b, t);
     b->model->n_params += (uint64_t)rows * (uint64_t)cols;
-    b->model->weight_bytes += (*out)->bytes;
+    b->model->weight_bytes += (*out)->bytes + (*out)->aside_bytes;
 }
 
 void bind_matrix(model_binder *b, int32_t layer, const char *name, int32_t rows, int32_t cols, wtl_weight **out) {
@@ -78,13 +78,12 @@ void bind_vector(model_binder *b, int32_t layer, const char *name, int32_t n, bo
 void bind_embeddings(model_binder *b) {
     wtl_model *m = b->model;
     const wtl_model_config *c = &m->config;
-    bind_matrix(b, -1, "token_embd.weight", c->n_vocab, c->n_embd, &m->token_embd);
+    const bool tied = !gguf_find_tensor(b->file, "output.weight");
+    bind_tensor(b, -1, "token_embd.weight", c->n_vocab, c->n_embd, tied ? WTL_WEIGHT_HEAD : WTL_WEIGHT_MATRIX, false, &m->token_embd);
     bind_vector(b, -1, "output_norm.weight", c->n_embd, false, &m->output_norm);
     if (b->status) return;
-    if (gguf_find_tensor(b->file, "output.weight"))
-        bind_matrix(b, -1, "output.weight", c->n_vocab, c->n_embd, &m->output);
-    else
-        m->output = m->token_embd; // tied
+    if (tied) m->output = m->token_embd;
+    else bind_tensor(b, -1, "output.weight", c->n_vocab, c->n_embd, WTL_WEIGHT_HEAD, false, &m->output);
 }
 
 // Layers that forget old positions share a KV group of their own.

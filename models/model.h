@@ -102,6 +102,7 @@ struct wtl_step {
     const int32_t *tokens;   // [n_rows]
     const int32_t *out_rows; // [n_logits] rows whose logits are wanted, ascending
     int32_t n_logits;
+    int32_t n_top;           // so many of the largest logits of each of them matter, others may be -INFINITY; 0: all
     wtl_kv kv[WTL_KV_GROUPS_MAX]; // layer_offset is set per layer by model_layer_kv
     size_t kv_layer_bytes;
     wtl_acts acts;           // logits end up in acts.logits [n_logits, n_vocab]
@@ -134,6 +135,9 @@ wtl_input model_glu(wtl_mat gate, wtl_mat up, wtl_act act);
 // out = x w^T + bias, or out += x w^T + bias.
 void model_matmul(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
 void model_matmul_add(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
+
+// The last norm of x, into h where need be, and the output head: step->acts.logits.
+void model_head(const wtl_model *model, wtl_stream *s, const wtl_step *step, wtl_mat x, wtl_mat h);
 
 // Narrows x and attn to the rows whose logits are wanted: copies them to acts.x_out and acts.attn_out and points there.
 void model_keep_output_rows(wtl_stream *s, const wtl_step *step, wtl_mat *x, wtl_mat *attn);

@@ -54,7 +54,8 @@ static int32_t prompt_logits(const wtl_batch_options *o) {
 static wtl_session_options session_options(const wtl_batch_options *o, int32_t n_blocks) {
     const int64_t most = (int64_t)wtl_engine_describe(o->engine).n_ctx_train * o->n_parallel, n_ctx = (int64_t)n_blocks * WTL_KV_BLOCK;
     return (wtl_session_options){.n_ctx = (int32_t)(n_ctx < most ? n_ctx : most), .n_seq_max = o->n_parallel, .n_batch = o->n_batch,
-                                 .n_logits_max = prompt_logits(o) + o->n_parallel, .kv_type = o->kv_type, .keep_prefixes = !o->no_prefix_cache};
+                                 .n_logits_max = prompt_logits(o) + o->n_parallel, .kv_type = o->kv_type, .keep_prefixes = !o->no_prefix_cache,
+                                 .all_logits = o->all_logits};
 }
 
 static wtl_status kv_bytes_of(const wtl_batch_options *o, int32_t n_blocks, uint64_t *out, wtl_error *err) {

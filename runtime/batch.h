@@ -35,6 +35,7 @@ typedef struct wtl_batch_options {
     uint64_t kv_bytes;        // KV memory, running and cached; 0: room for n_parallel full contexts, at most a quarter of the machine's memory
     wtl_kv_type kv_type;
     bool no_prefix_cache;
+    bool all_logits;          // see wtl_session_options
     int32_t n_queue;          // requests that wait at most; 0: 256
     int32_t n_draft;          // tokens guessed from a text's repetitions and tried in the same step, at most 15; 0: 7, -1: none. Replies are the same
     uint64_t max_itl_ns;      // target for the time between two tokens of a running reply while prompts are read; 0: 100 ms. Replies that need

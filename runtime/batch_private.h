@@ -204,6 +204,8 @@ uint64_t batch_positions(const wtl_batch *batch, int32_t n_past, int32_t n_new);
 // Ends what is left of a request with an event for each choice. It is out of sight then, and is to be retired.
 void batch_end_request(wtl_batch *batch, batch_request *request, wtl_finish finish, const wtl_error *error);
 // Chooses the next token of a choice and tells its owner.
+// How many of the largest logits it takes to choose a token and to tell about it; 0: all.
+int32_t batch_n_top(const batch_choice *choice);
 void batch_choose(wtl_batch *batch, batch_choice *choice, const float *logits, uint64_t now_ns);
 // Takes what a step guessed wrong out of the choice's sequence; the choice fails when that cannot be done.
 void batch_forget_guesses(wtl_batch *batch, batch_choice *choice);

@@ -122,6 +122,11 @@ static wtl_status sample(batch_choice *c, const float *logits, int32_t *token, w
     return wtl_sampler_next(c->sampler, logits, token, err);
 }
 
+int32_t batch_n_top(const batch_choice *c) {
+    const wtl_batch_request *ask = &c->request->ask;
+    return ask->allows || ask->n_top_logprobs >= 0 ? 0 : wtl_sampler_n_top(c->sampler);
+}
+
 // Ends one choice without a token; the others of the request go on.
 static void fail_choice(wtl_batch *b, batch_choice *c, const wtl_error *error) {
     batch_request *r = c->request;

@@ -67,8 +67,9 @@ static void add_choices(wtl_batch *b, batch_load *load) {
         const int32_t n = batch_draft(b, p->choice, load, min_int(spare_logits(b), BATCH_DRAFT_MAX), drafts);
         p->entry = p->logits = b->n_entries;
         p->n_rows = 1 + n;
-        b->entries[b->n_entries++] = (wtl_entry){batch_last_token(c), c->seq, true};
-        for (int32_t j = 0; j < n; j++) b->entries[b->n_entries++] = (wtl_entry){drafts[j], c->seq, true};
+        const int32_t n_top = batch_n_top(c);
+        b->entries[b->n_entries++] = (wtl_entry){batch_last_token(c), c->seq, true, n_top};
+        for (int32_t j = 0; j < n; j++) b->entries[b->n_entries++] = (wtl_entry){drafts[j], c->seq, true, n_top};
         b->n_more_logits += n;
         load->n_decode += n;
         load->kv_positions += batch_positions(b, p->request->n_prompt + c->n_decoded, n);
@@ -229,8 +230,9 @@ static void add_prompts(wtl_batch *b) {
         if (!r->n_granted) continue;
         const bool whole = r->n_done + r->n_granted == r->n_text, all = batch_tells_prompt(r);
         const int32_t *rows = batch_text(r) + r->n_done, entry = b->n_entries;
+        const int32_t n_top = all || r->resumed ? 0 : batch_n_top(&r->choices[0]); // all choices sample alike
         for (int32_t t = 0; t < r->n_granted; t++)
-            b->entries[b->n_entries++] = (wtl_entry){rows[t], r->reader->seq, all || (whole && t + 1 == r->n_granted)};
+            b->entries[b->n_entries++] = (wtl_entry){rows[t], r->reader->seq, all || (whole && t + 1 == r->n_granted), n_top};
         b->parts[b->n_parts++] = (batch_part){r, NULL, r->n_granted, all || whole ? n_logits : -1, entry};
         n_logits += all ? r->n_granted : whole;
     }

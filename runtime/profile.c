@@ -99,6 +99,13 @@ static void timed_matmul(wtl_stream *s, const wtl_matmul *a) {
     TIMED(slot, bytes, macs, matmul(s, a));
 }
 
+static void timed_head_top(wtl_stream *s, const wtl_matmul *a, int32_t k) {
+    const uint64_t before = s->head_bytes, start_ns = wtl_clock_ns(), macs = (uint64_t)a->part[0].w->rows * (uint64_t)a->x.cols * (uint64_t)a->x.rows;
+    op_profile *p = profile_of(s);
+    p->real->head_top(s, a, k);
+    end_op(p, MATMUL_HEAD, start_ns, mat_bytes(a->x) + mat_bytes(a->part[0].out) + s->head_bytes - before, macs);
+}
+
 static void timed_rope_table(wtl_stream *s, const int32_t *positions, const wtl_rope *rope, wtl_mat table) {
     TIMED(ROPE_TABLE, mat_bytes(table), 0, rope_table(s, positions, rope, table));
 }
@@ -147,6 +154,7 @@ op_profile *op_profile_open(wtl_stream *stream, const wtl_model *model, wtl_dtyp
     p->ops.embed = timed_embed;
     p->ops.rms_norm = timed_rms_norm;
     p->ops.matmul = timed_matmul;
+    p->ops.head_top = timed_head_top;
     p->ops.rope_table = timed_rope_table;
     p->ops.rope = timed_rope;
     p->ops.kv_write = timed_kv_write;

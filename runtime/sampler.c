@@ -285,6 +285,12 @@ wtl_status wtl_sampler_next(wtl_sampler *s, const float *logits, int32_t *token,
     return WTL_OK;
 }
 
+int32_t wtl_sampler_n_top(const wtl_sampler *s) {
+    if (s->adjusted) return 0; // bias, penalties and bans change the order
+    if (!s->candidates) return 1;
+    return s->options.top_k > 0 && s->options.top_k < s->n_vocab ? s->options.top_k : 0;
+}
+
 // ---- Only allowed tokens -------------------------------------------------------------------------------------------
 typedef struct gate {
     wtl_token_allowed allows;

@@ -92,6 +92,7 @@ static wtl_status plan_session(const wtl_engine *engine, const wtl_session_optio
         .max_heads = c->n_heads,
         .max_head_dim = c->head_dim,
         .max_kv_len = p->o.n_ctx,
+        .max_head_rows = c->n_vocab,
     };
     return WTL_OK;
 }
@@ -251,6 +252,7 @@ static wtl_status check_entries(wtl_session *s, const wtl_entry *entries, int32_
         wtl_seq_work *q = &s->seq_work[w->n_seqs - 1];
         if (++q->n_new_tok > n_ctx_train - q->n_past_tok)
             return wtl_fail(err, WTL_ERR_LIMIT, "entry %d: sequence %d would pass the %d tokens that the model was trained for", i, e->seq, n_ctx_train);
+        if (e->n_top < 0) return wtl_fail(err, WTL_ERR_INVALID, "entry %d: n_top is %d", i, e->n_top);
         w->n_logits += e->want_logits;
         q->n_logits += e->want_logits;
     }
@@ -322,7 +324,18 @@ static void upload_index(wtl_session *s, const wtl_entry *entries, int32_t *kv_l
         }
 }
 
-static wtl_status run_forward(wtl_session *s, int32_t kv_len_max, wtl_error *err) {
+// How many of the largest logits all entries can do with; 0: some entry wants all.
+static int32_t common_top(const wtl_session *s, const wtl_entry *entries) {
+    int32_t n_top = 0;
+    for (int32_t i = 0; i < s->work.n_rows; i++) {
+        if (!entries[i].want_logits) continue;
+        if (!entries[i].n_top) return 0;
+        n_top = max_int(n_top, entries[i].n_top);
+    }
+    return s->plan.o.all_logits ? 0 : n_top;
+}
+
+static wtl_status run_forward(wtl_session *s, const wtl_entry *entries, int32_t kv_len_max, wtl_error *err) {
     const wtl_model *m = s->engine->model;
     const session_plan *p = &s->plan;
     wtl_step step = {
@@ -330,17 +343,21 @@ static wtl_status run_forward(wtl_session *s, int32_t kv_len_max, wtl_error *err
         .tokens = s->index.tokens,
         .out_rows = s->index.out_rows,
         .n_logits = s->work.n_logits,
+        .n_top = common_top(s, entries),
         .kv_layer_bytes = p->kv_layer_bytes,
         .acts = s->acts,
     };
     for (int32_t g = 0; g < p->kv.n_groups; g++)
         step.kv[g] = (wtl_kv){p->kv_shape, s->pool[g], p->block_bytes[g], 0, s->index.table[g], p->max_slots};
     s->stream->ops->set_threads(s->stream, step_threads(s));
+    s->stream->head_bytes = 0;
     model_forward(m, s->stream, &step);
     if (s->work.n_logits)
         s->stream->ops->download(s->stream, s->logits, s->acts.logits.data,
                                  (size_t)s->work.n_logits * (size_t)m->config.n_vocab * sizeof(float));
-    return s->stream->ops->sync(s->stream, err);
+    const wtl_status status = s->stream->ops->sync(s->stream, err);
+    s->head_saved_bytes = step.n_top ? (int64_t)m->head_bytes - (int64_t)s->stream->head_bytes : 0;
+    return status;
 }
 
 // Fills the step's account from what it ran.
@@ -357,7 +374,7 @@ static void count_work(wtl_session *s) {
         w->macs += q->macs;
     }
     w->phase = one_token && more_tokens ? WTL_PHASE_MIXED : one_token ? WTL_PHASE_DECODE : WTL_PHASE_PREFILL;
-    w->weight_bytes = work_weight_bytes(&s->plan.work, w->n_logits);
+    w->weight_bytes = (uint64_t)((int64_t)work_weight_bytes(&s->plan.work, w->n_logits) - s->head_saved_bytes);
 }
 
 wtl_status wtl_session_step(wtl_session *s, const wtl_entry *entries, int32_t n, wtl_error *err) {
@@ -370,7 +387,7 @@ wtl_status wtl_session_step(wtl_session *s, const wtl_entry *entries, int32_t n,
     }
     int32_t kv_len_max;
     upload_index(s, entries, &kv_len_max);
-    status = run_forward(s, kv_len_max, err);
+    status = run_forward(s, entries, kv_len_max, err);
     s->work.end_ns = wtl_clock_ns();
     if (status) {
         cancel_reserved(s, s->work.n_seqs);
@@ -401,7 +418,7 @@ wtl_status wtl_session_prefill(wtl_session *s, int32_t seq, const int32_t *token
         return wtl_fail(err, WTL_ERR_LIMIT, "%zu tokens behind %d do not fit a context of %d", n, past, s->plan.o.n_ctx);
     for (size_t done = 0; done < n;) {
         const size_t left = n - done, size = left < (size_t)s->plan.o.n_batch ? left : (size_t)s->plan.o.n_batch;
-        for (size_t i = 0; i < size; i++) s->chunk[i] = (wtl_entry){tokens[done + i], seq, done + i + 1 == n};
+        for (size_t i = 0; i < size; i++) s->chunk[i] = (wtl_entry){.token = tokens[done + i], .seq = seq, .want_logits = done + i + 1 == n};
         wtl_status status = wtl_session_step(s, s->chunk, (int32_t)size, err);
         if (status) return status;
         done += size;

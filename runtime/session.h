@@ -42,6 +42,7 @@ struct wtl_session {
     wtl_seq_work *seq_work; // [n_seq_max]
     wtl_entry *chunk;       // [n_batch] for wtl_session_prefill
     bool *seen;             // [n_seq_max] sequences met while checking a step
+    int64_t head_saved_bytes; // of the output head, by the last step; below 0 when a sketch left most of it to be read
     wtl_step_work work;
     uint64_t model_hash; // of the model's file, see kv_file.c; 0: not computed yet
 };

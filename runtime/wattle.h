@@ -121,6 +121,7 @@ typedef struct wtl_session_options {
     uint64_t cache_bytes; // KV memory for that beyond what n_ctx and n_seq_max need; rounded down to whole blocks
     int32_t n_threads;    // of every step, not more than the engine's; 0: the engine's, by kind of step
     bool profile;         // time every operation: runtime/profile.h
+    bool all_logits;      // compute all of them whatever the entries' n_top
 } wtl_session_options;
 
 typedef struct wtl_memory {
@@ -167,6 +168,7 @@ wtl_status wtl_session_load(wtl_session *session, const char *path, uint64_t *n_
 typedef struct wtl_entry {
     int32_t token, seq;
     bool want_logits;
+    int32_t n_top; // of the logits only so many of the largest matter, as to a sampler (wtl_sampler_n_top); 0: all do
 } wtl_entry;
 
 typedef enum wtl_phase { WTL_PHASE_PREFILL, WTL_PHASE_DECODE, WTL_PHASE_MIXED } wtl_phase;
@@ -198,6 +200,8 @@ typedef struct wtl_step_work {
 // Owns: nothing. Errors: INVALID (unknown sequence or token, not adjacent), LIMIT (n_batch, n_logits_max, n_ctx), KV_FULL, DEVICE.
 wtl_status wtl_session_step(wtl_session *session, const wtl_entry *entries, int32_t n, wtl_error *err);
 // Logits [n_vocab] of the i-th entry with want_logits of the last step; valid until the next step. NULL when out of range.
+// When every such entry of the step had n_top > 0: each logit that is at least as large as the entry's n_top-th largest is what it would
+// be otherwise, to the bit; any other is that or -INFINITY. That saves reading most of a large output head.
 const float *wtl_session_logits(const wtl_session *session, int32_t i);
 wtl_step_work wtl_session_work(const wtl_session *session); // of the last step
 
@@ -238,6 +242,9 @@ wtl_status wtl_sampler_next(wtl_sampler *sampler, const float *logits, int32_t *
 // asked for few of them. NOT_FOUND when none is allowed.
 typedef bool (*wtl_token_allowed)(void *user, int32_t token);
 wtl_status wtl_sampler_next_allowed(wtl_sampler *sampler, const float *logits, wtl_token_allowed allows, void *user, int32_t *token, wtl_error *err);
+// How many of the largest logits decide what wtl_sampler_next chooses, whatever the others are: 1 when greedy, top_k; 0: all. For
+// wtl_entry.n_top; where only some tokens are allowed or probabilities are told, all matter.
+int32_t wtl_sampler_n_top(const wtl_sampler *sampler);
 void wtl_sampler_accept(wtl_sampler *sampler, int32_t token); // a token from elsewhere (the prompt) counts too
 
 // ---- Files ------------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ static int prefill(bench_bout *b, const int32_t *seqs, int32_t n, bench_result *
         const bool fresh = wtl_seq_length(b->session, seqs[s]) == 0;
         for (int32_t i = 0; i < n; i++) {
             const int32_t token = i == 0 && fresh && b->bos >= 0 ? b->bos : random_token(b);
-            b->entries[filled++] = (wtl_entry){token, seqs[s], i == n - 1};
+            b->entries[filled++] = (wtl_entry){.token = token, .seq = seqs[s], .want_logits = i == n - 1};
             if (filled < chunk && !(i == n - 1 && s == b->at.n_parallel - 1)) continue;
             const int code = step(b, filled, sum);
             if (code != CLI_GO) return code;
@@ -83,7 +83,7 @@ static int prefill(bench_bout *b, const int32_t *seqs, int32_t n, bench_result *
 
 static int decode(bench_bout *b, int32_t n, bench_result *sum) {
     for (int32_t i = 0; i < n; i++) {
-        for (int32_t s = 0; s < b->at.n_parallel; s++) b->entries[s] = (wtl_entry){random_token(b), b->seqs[s], true};
+        for (int32_t s = 0; s < b->at.n_parallel; s++) b->entries[s] = (wtl_entry){.token = random_token(b), .seq = b->seqs[s], .want_logits = true};
         const int code = step(b, b->at.n_parallel, sum);
         if (code != CLI_GO) return code;
     }

@@ -115,7 +115,7 @@ static int decode(turn *t) {
         if (!first_ns) first_ns = cli_now_ns();
         if (code != CLI_GO || take_token(t, token)) break;
         if (t->output.no_memory) code = cli_fail("out of memory after %d tokens", a->n_tokens);
-        wtl_entry entry = {.token = token, .seq = t->seq, .want_logits = true};
+        wtl_entry entry = {.token = token, .seq = t->seq, .want_logits = true, .n_top = wtl_sampler_n_top(t->sampler)};
         if (code == CLI_GO && run_energy_step(&t->joules, t->m->session, &entry, &t->err) != WTL_OK) code = cli_fail("%s", t->err.message);
         if (code != CLI_GO) break;
         a->decode_steps++;

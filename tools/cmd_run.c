@@ -225,7 +225,7 @@ static int decode(run *r, wtl_error *err) {
         if (r->output.stopped) return end_reply(r, "stop");
         if (limit > 0 && report->completion_tok >= limit) return end_reply(r, "length");
         if (wtl_seq_length(r->session, r->seq) >= n_ctx) return end_reply(r, "context");
-        wtl_entry entry = {.token = token, .seq = r->seq, .want_logits = true};
+        wtl_entry entry = {.token = token, .seq = r->seq, .want_logits = true, .n_top = wtl_sampler_n_top(r->sampler)};
         if (run_energy_step(&r->joules, r->session, &entry, err) != WTL_OK) return cli_fail("%s", err->message);
         report->decode_steps++;
     }

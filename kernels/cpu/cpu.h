@@ -104,6 +104,7 @@ typedef struct cpu_stream {
     size_t scratch_bytes;
     void *quant_scratch;   size_t quant_bytes;   // cpu_matmul.c: int8 activations of one matmul input
     void *float_scratch;   size_t float_bytes;   // cpu_matmul_float.c: per-thread f32 tiles
+    void *head_scratch;    size_t head_bytes;    // cpu_head.c: bounds of panels and the best rows
     void *attend_scratch;  size_t attend_bytes;  // cpu_attention.c: partials and scores
 } cpu_stream;
 
@@ -119,12 +120,15 @@ static inline bool cpu_fits(wtl_stream *s, bool condition) {
 // Each op file says how much scratch a stream of these limits needs.
 size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads);
 size_t cpu_matmul_float_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads);
+size_t cpu_head_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads);
 size_t cpu_attention_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads);
 
 // ---- ops, in the op table's signatures -------------------------------------------------------------------------------
 // cpu_matmul.c (quantised weights; passes F32, F16, BF16 parts on to cpu_matmul_float)
 void cpu_matmul(wtl_stream *s, const wtl_matmul *a);
 void cpu_embed(wtl_stream *s, const wtl_weight *w, const int32_t *tokens, float scale, wtl_mat out);
+// cpu_head.c
+void cpu_head_top(wtl_stream *s, const wtl_matmul *a, int32_t k);
 // cpu_matmul_float.c: own kernels below about 32 rows, OpenBLAS tiles above unless !use_blas
 void cpu_matmul_float(wtl_stream *s, const wtl_weight *w, wtl_mat x, const float *bias, bool accumulate, wtl_mat out);
 // cpu_rows.c

@@ -44,12 +44,14 @@ static void stream_close(wtl_stream *s) {
     wtl_free(stream);
 }
 
-// Sizes of the three scratch areas and their sum; false on overflow.
+// Sizes of the scratch areas and their sum; false on overflow.
 static bool plan_scratch(cpu_stream *s, int32_t n_threads) {
     if (!wtl_align_size(cpu_matmul_scratch_bytes(&s->limits, n_threads), 64, &s->quant_bytes)) return false;
     if (!wtl_align_size(cpu_matmul_float_scratch_bytes(&s->limits, n_threads), 64, &s->float_bytes)) return false;
+    if (!wtl_align_size(cpu_head_scratch_bytes(&s->limits, n_threads), 64, &s->head_bytes)) return false;
     if (!wtl_align_size(cpu_attention_scratch_bytes(&s->limits, n_threads), 64, &s->attend_bytes)) return false;
     return wtl_add_size(s->quant_bytes, s->float_bytes, &s->scratch_bytes) &&
+           wtl_add_size(s->scratch_bytes, s->head_bytes, &s->scratch_bytes) &&
            wtl_add_size(s->scratch_bytes, s->attend_bytes, &s->scratch_bytes);
 }
 
@@ -60,7 +62,7 @@ static size_t stream_bytes(wtl_backend *be, const wtl_stream_limits *limits) {
 
 static wtl_status stream_open(wtl_backend *be, const wtl_stream_limits *limits, wtl_stream **out, wtl_error *err) {
     if (limits->max_rows < 0 || limits->max_cols < 0 || limits->max_heads < 0 || limits->max_head_dim < 0 ||
-        limits->max_kv_len < 0) {
+        limits->max_kv_len < 0 || limits->max_head_rows < 0) {
         return wtl_fail(err, WTL_ERR_INVALID, "cpu backend: a limit of the stream is negative");
     }
     cpu_stream *s = wtl_calloc(1, sizeof *s);
@@ -72,7 +74,8 @@ static wtl_status stream_open(wtl_backend *be, const wtl_stream_limits *limits, 
     if (!s->scratch) goto no_memory;
     s->quant_scratch = s->scratch;
     s->float_scratch = s->scratch + s->quant_bytes;
-    s->attend_scratch = s->scratch + s->quant_bytes + s->float_bytes;
+    s->head_scratch = s->scratch + s->quant_bytes + s->float_bytes;
+    s->attend_scratch = s->scratch + s->quant_bytes + s->float_bytes + s->head_bytes;
     *out = &s->base;
     return WTL_OK;
 no_memory:
@@ -122,6 +125,7 @@ static const wtl_backend_ops cpu_ops = {
     .embed = cpu_embed,
     .rms_norm = cpu_rms_norm,
     .matmul = cpu_matmul,
+    .head_top = cpu_head_top,
     .rope_table = cpu_rope_table,
     .rope = cpu_rope,
     .kv_write = cpu_kv_write,

@@ -60,7 +60,18 @@ typedef struct matmul_job {
 
 static size_t blocks_up(int32_t cols) { return ((size_t)cols + 31) / 32; }
 
-static bool is_packed(const wtl_weight *w) { return cpu_weight_of(w)->layout == CPU_LAYOUT_PANELS; }
+static bool is_packed(const wtl_weight *w) { return cpu_weight_of(w)->n_panels > 0; }
+
+static const cpu_panel_kernels *kernels_of(const matmul_job *job, const cpu_weight *w) {
+    return w->layout == CPU_LAYOUT_PLANES ? &job->kernels->planes->panels : job->kernels->types[w->base.dtype];
+}
+
+// What kernels take for panel p; in *planes where that is not one piece of memory.
+static const void *panel_at(const cpu_weight *w, int32_t p, cpu_planes *planes) {
+    if (w->layout == CPU_LAYOUT_PANELS) return (const uint8_t *)w->data + (size_t)p * w->panel_bytes;
+    *planes = cpu_planes_at(&w->planes, (size_t)w->n_blocks, p);
+    return planes;
+}
 
 // Bytes of one row in the file, for the widest quantised type (Q8_0), padded to keep threads on their own cache lines.
 static size_t file_row_bytes(int32_t max_cols) { return (blocks_up(max_cols) * sizeof(block_q8_0) + 127) / 64 * 64; }
@@ -232,11 +243,10 @@ static int32_t columns_of(const matmul_job *job, int32_t tile) { return first_co
 
 static void multiply_wide(const matmul_job *job, int32_t part, int32_t first, int32_t end, uint8_t *wide) {
     const cpu_weight *w = cpu_weight_of(job->a->part[part].w);
-    const cpu_panel_kernels *kernels = job->kernels->types[w->base.dtype];
+    const cpu_panel_kernels *kernels = kernels_of(job, w);
     const size_t wide_bytes = wide_panel_bytes(job->n_blocks, kernels->wide->block_bytes);
-    for (int32_t p = first; p < end; p++) {
-        kernels->widen((const uint8_t *)w->data + (size_t)p * w->panel_bytes, job->n_blocks, wide + (size_t)(p - first) * wide_bytes);
-    }
+    cpu_planes planes;
+    for (int32_t p = first; p < end; p++) kernels->widen(panel_at(w, p, &planes), job->n_blocks, wide + (size_t)(p - first) * wide_bytes);
     for (int32_t t = 0; t < job->n_tiles; t++) {
         const int32_t n_columns = columns_of(job, t);
         cpu_panel_args args = tile_args(job, part, t);
@@ -257,11 +267,12 @@ static void multiply_group(const matmul_job *job, int32_t part, int32_t group, i
         multiply_wide(job, part, first, end, job->wide + (size_t)thread * job->wide_bytes);
         return;
     }
-    const cpu_panel_kernels *kernels = job->kernels->types[w->base.dtype];
+    const cpu_panel_kernels *kernels = kernels_of(job, w);
+    cpu_planes planes;
     for (int32_t t = 0; t < job->n_tiles; t++) {
         const cpu_panel_kernel kernel = kernels->columns[columns_of(job, t)];
         const cpu_panel_args args = tile_args(job, part, t);
-        for (int32_t p = first; p < end; p++) multiply_panels(job, part, args, kernel, (const uint8_t *)w->data + (size_t)p * w->panel_bytes, p, 1);
+        for (int32_t p = first; p < end; p++) multiply_panels(job, part, args, kernel, panel_at(w, p, &planes), p, 1);
     }
 }
 
@@ -284,7 +295,7 @@ static void multiply_run(void *ctx, int32_t thread, int32_t n_threads) {
 static int32_t most_panels(const matmul_job *job, const cpu_weight *w) {
     if (job->n_tiles <= 1 || !w->panel_bytes) return INT32_MAX;
     if (!job->wide) return (int32_t)(GROUP_BYTES / w->panel_bytes);
-    const size_t bytes = wide_panel_bytes(job->n_blocks, job->kernels->types[w->base.dtype]->wide->block_bytes);
+    const size_t bytes = wide_panel_bytes(job->n_blocks, kernels_of(job, w)->wide->block_bytes);
     const int32_t pairs = (int32_t)(WIDE_GROUP_BYTES / (2 * bytes));
     return pairs < 1 ? 2 : 2 * pairs;
 }
@@ -317,7 +328,7 @@ static bool input_fits(const wtl_input *in, wtl_mat x) {
     return in->up.rows == x.rows && in->up.cols == x.cols;
 }
 
-static bool shapes_fit(const cpu_stream *s, const wtl_matmul *a) {
+bool cpu_matmul_fits(const cpu_stream *s, const wtl_matmul *a) {
     if (a->x.rows < 0 || a->x.rows > s->limits.max_rows || a->x.cols > s->limits.max_cols) return false;
     if (a->n_parts < 1 || a->n_parts > WTL_MATMUL_PARTS || !input_fits(&a->input, a->x)) return false;
     for (int32_t i = 0; i < a->n_parts; i++) {
@@ -349,14 +360,26 @@ static bool wide_pays(const cpu_matmul_kernels *kernels, const wtl_matmul *a) {
     return true;
 }
 
+static void begin(matmul_job *job, wtl_stream *s, const wtl_matmul *a, bool wide) {
+    const cpu_backend *be = cpu_of(s);
+    const int32_t tile_columns = wide ? CPU_WIDE_COLS : CPU_TILE_COLS;
+    *job = (matmul_job){.a = a, .kernels = be->matmul, .vec = be->vec, .n_blocks = a->x.cols / 32};
+    job->n_tiles = (a->x.rows + tile_columns - 1) / tile_columns;
+    job->max_outliers = CPU_MAX_OUTLIERS(a->x.cols);
+    carve(job, (const cpu_stream *)s, pool_threads(be->pool), wide);
+}
+
+void cpu_matmul_tile(wtl_stream *s, const wtl_matmul *a, cpu_panel_args *args) {
+    matmul_job job;
+    begin(&job, s, a, false);
+    quantize_tile(&job, 0, 0);
+    *args = tile_args(&job, 0, 0);
+}
+
 static void matmul_packed(wtl_stream *s, const wtl_matmul *a) {
     const cpu_backend *be = cpu_of(s);
-    const bool wide = wide_pays(be->matmul, a);
-    const int32_t tile_columns = wide ? CPU_WIDE_COLS : CPU_TILE_COLS;
-    matmul_job job = {.a = a, .kernels = be->matmul, .vec = be->vec, .n_blocks = a->x.cols / 32};
-    job.n_tiles = (a->x.rows + tile_columns - 1) / tile_columns;
-    job.max_outliers = CPU_MAX_OUTLIERS(a->x.cols);
-    carve(&job, (const cpu_stream *)s, pool_threads(be->pool), wide);
+    matmul_job job;
+    begin(&job, s, a, wide_pays(be->matmul, a));
     quantize_all(be->pool, &job);
     plan_groups(&job, pool_active(be->pool));
     pool_run(be->pool, multiply_run, &job);
@@ -372,7 +395,7 @@ static wtl_matmul with_plain_input(wtl_stream *s, const wtl_matmul *a) {
 }
 
 void cpu_matmul(wtl_stream *s, const wtl_matmul *a) {
-    if (!cpu_fits(s, shapes_fit((cpu_stream *)s, a)) || a->x.rows == 0) return;
+    if (!cpu_fits(s, cpu_matmul_fits((cpu_stream *)s, a)) || a->x.rows == 0) return;
     int32_t n_packed = 0;
     for (int32_t i = 0; i < a->n_parts; i++) n_packed += is_packed(a->part[i].w);
     const wtl_matmul plain = n_packed < a->n_parts ? with_plain_input(s, a) : *a;
@@ -399,6 +422,9 @@ static void embed_row(const embed_job *job, int32_t i, uint8_t *file_row) {
     const int32_t token = job->tokens[i], cols = w->base.cols;
     if (w->layout == CPU_LAYOUT_PANELS) {
         cpu_unpack_row(w->base.dtype, cols, w->data, w->panel_bytes, token, file_row);
+        ref_dequantize_row(w->base.dtype, file_row, out, cols);
+    } else if (w->layout == CPU_LAYOUT_PLANES) {
+        cpu_planes_unpack_row(&w->planes, w->n_blocks, token, file_row);
         ref_dequantize_row(w->base.dtype, file_row, out, cols);
     } else {
         const size_t row_bytes = w->data_bytes / (size_t)w->base.rows;

@@ -129,7 +129,13 @@ typedef struct cpu_matmul_kernels {
     cpu_quantize quantize;
     cpu_above above;
     const cpu_panel_kernels *types[WTL_DTYPE_ID_END]; // by wtl_dtype
+    const struct cpu_planes_kernels *planes;          // cpu_planes.h; NULL: output heads lie in panels like all else
 } cpu_matmul_kernels;
+
+// cpu_matmul.c: x of a matmul with up to CPU_TILE_COLS rows as one tile, in the stream's scratch until its next op. The rest of *args, but
+// for panel, bias and n_rows, is what a kernel needs for the first part. fits: the op's shapes are sound.
+bool cpu_matmul_fits(const cpu_stream *s, const wtl_matmul *a);
+void cpu_matmul_tile(wtl_stream *s, const wtl_matmul *a, cpu_panel_args *args);
 
 #define CPU_PANEL_EXTERN(DTYPE, name, weights)                                                                         \
     extern const cpu_panel_kernels cpu_matmul_##name##_scalar, cpu_matmul_##name##_avx2, cpu_matmul_##name##_avx512vnni; \

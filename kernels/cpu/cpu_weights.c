@@ -3,6 +3,7 @@
 // Weights of a model are many and often smaller than a huge page, and decode streams through all of them: they are carved
 // from large mappings (slabs) so that the kernel backs them with 2 MiB pages. A slab goes when its last weight goes.
 // SPDX-License-Identifier: Apache-2.0
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -70,16 +71,29 @@ static void slab_give_back(cpu_backend *be, cpu_slab *slab) {
 typedef struct fill_job {
     const wtl_tensor *src;
     const cpu_weight *w;
+    const cpu_planes_kernels *planes;
     int32_t n_items, chunk; // panels, or rows of float matrices
+    _Atomic uint32_t largest; // PLANES: bits of the largest of what cpu_planes_pack returned
     _Atomic int32_t next;
 } fill_job;
 
-static void fill_items(const fill_job *job, int32_t first, int32_t end) {
+// Bits of floats above 0 compare like the floats, and NaN above all.
+static void note_largest(fill_job *job, double squares) {
+    const uint32_t bits = wtl_bits_from_f32(fabsf((float)(sqrt(squares) * (1 + 0x1p-20))));
+    uint32_t before = atomic_load_explicit(&job->largest, memory_order_relaxed);
+    while (bits > before && !atomic_compare_exchange_weak_explicit(&job->largest, &before, bits, memory_order_relaxed, memory_order_relaxed)) continue;
+}
+
+static void fill_items(fill_job *job, int32_t first, int32_t end) {
     const cpu_weight *w = job->w;
     const wtl_tensor *src = job->src;
     uint8_t *data = w->data;
     if (w->layout == CPU_LAYOUT_PANELS) {
         for (int32_t p = first; p < end; p++) cpu_pack_panel(src, p, data + (size_t)p * w->panel_bytes);
+        return;
+    }
+    if (w->layout == CPU_LAYOUT_PLANES) {
+        for (int32_t p = first; p < end; p++) note_largest(job, cpu_planes_pack(src, p, job->planes, &w->planes));
         return;
     }
     const size_t row_bytes = w->data_bytes / (size_t)src->rows;
@@ -95,7 +109,7 @@ static void fill_items(const fill_job *job, int32_t first, int32_t end) {
 // ones at the ends may hold what others still need.
 static void release_source(const fill_job *job, int32_t first, int32_t end) {
     if (!job->src->file_mapping) return;
-    const int32_t rows_per_item = job->w->layout == CPU_LAYOUT_PANELS ? CPU_PANEL_ROWS : 1, rows = job->src->rows;
+    const int32_t rows_per_item = job->w->n_panels ? CPU_PANEL_ROWS : 1, rows = job->src->rows;
     const int64_t last = (int64_t)end * rows_per_item < rows ? (int64_t)end * rows_per_item : rows;
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)job->src->data;
     const uintptr_t from = (data + (size_t)first * (size_t)rows_per_item * job->src->row_bytes + page - 1) & ~(page - 1);
@@ -136,8 +150,8 @@ static wtl_status check_source(const wtl_tensor *src, wtl_weight_use use, wtl_er
     return WTL_OK;
 }
 
-// Sets the layout and its counts; the bytes that its data takes, or false when they overflow.
-static bool plan(const wtl_tensor *src, wtl_weight_use use, cpu_weight *w, size_t *bytes) {
+// Sets the layout and its counts; the bytes that its data takes, or false when they overflow. planes: the set's kernels for them or NULL.
+static bool plan(const wtl_tensor *src, wtl_weight_use use, const cpu_planes_kernels *planes, cpu_weight *w, size_t *bytes) {
     const cpu_packing *packing = cpu_packing_of(src->dtype);
     if (use == WTL_WEIGHT_VECTOR) {
         w->layout = CPU_LAYOUT_VECTOR;
@@ -151,6 +165,10 @@ static bool plan(const wtl_tensor *src, wtl_weight_use use, cpu_weight *w, size_
     w->n_panels = src->rows / CPU_PANEL_ROWS + (src->rows % CPU_PANEL_ROWS != 0);
     w->n_blocks = src->cols / 32;
     w->panel_bytes = (size_t)(src->cols / packing->block_weights) * packing->panel_block_bytes;
+    if (use == WTL_WEIGHT_HEAD && planes && src->dtype == WTL_DTYPE_Q8_0 && src->cols <= CPU_PLANES_MAX_COLS) {
+        w->layout = CPU_LAYOUT_PLANES;
+        return cpu_planes_bytes(w->n_panels, w->n_blocks, bytes, &w->base.aside_bytes) && wtl_add_size(*bytes, w->base.aside_bytes, bytes);
+    }
     return wtl_mul_size((size_t)w->n_panels, w->panel_bytes, bytes);
 }
 
@@ -167,11 +185,13 @@ wtl_status cpu_weight_prepare(wtl_backend *be, const wtl_tensor *src, wtl_weight
     wtl_status status = check_source(src, use, err);
     if (status != WTL_OK) return status;
     cpu_weight *w = wtl_calloc(1, sizeof *w);
-    if (!w || !plan(src, use, w, &bytes) || !slab_take(cpu, bytes, w)) {
+    if (!w || !plan(src, use, cpu->matmul->planes, w, &bytes) || !slab_take(cpu, bytes, w)) {
         cpu_weight_free(be, w ? &w->base : NULL);
         return wtl_fail(err, WTL_ERR_NO_MEMORY, "cpu backend: no memory for a weight of %d x %d", src->rows, src->cols);
     }
-    w->base = (wtl_weight){.dtype = src->dtype, .rows = src->rows, .cols = src->cols, .bytes = bytes};
+    const size_t aside = w->base.aside_bytes;
+    w->base = (wtl_weight){.dtype = src->dtype, .rows = src->rows, .cols = src->cols, .bytes = bytes - aside, .aside_bytes = aside};
+    if (w->layout == CPU_LAYOUT_PLANES) w->planes = cpu_planes_place(w->data, w->n_panels, w->n_blocks);
     if (use == WTL_WEIGHT_VECTOR) {
         ref_dequantize_row(src->dtype, src->data, w->data, src->cols);
     } else {
@@ -180,10 +200,11 @@ wtl_status cpu_weight_prepare(wtl_backend *be, const wtl_tensor *src, wtl_weight
             strncat(cpu->description, ", OpenBLAS", sizeof cpu->description - strlen(cpu->description) - 1);
             cpu->blas_named = true;
         }
-        const int32_t items = w->layout == CPU_LAYOUT_PANELS ? w->n_panels : src->rows;
+        const int32_t items = w->n_panels ? w->n_panels : src->rows;
         const int32_t chunk = items / (8 * pool_threads(cpu->pool)) + 1;
-        fill_job job = {.src = src, .w = w, .n_items = items, .chunk = chunk, .next = 0};
+        fill_job job = {.src = src, .w = w, .planes = cpu->matmul->planes, .n_items = items, .chunk = chunk, .next = 0};
         pool_run(cpu->pool, fill_run, &job);
+        w->planes.largest = wtl_f32_from_bits(atomic_load(&job.largest));
     }
     *out = &w->base;
     return WTL_OK;

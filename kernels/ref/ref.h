@@ -68,6 +68,7 @@ void ref_add(wtl_stream *s, wtl_mat a, wtl_mat b, wtl_mat out);
 void ref_glu(wtl_stream *s, wtl_mat gate, wtl_mat up, wtl_act act, wtl_mat out);
 void ref_rms_norm(wtl_stream *s, wtl_mat x, const wtl_weight *weight, float eps, wtl_mat out);
 void ref_matmul(wtl_stream *s, const wtl_matmul *a);
+void ref_head_top(wtl_stream *s, const wtl_matmul *a, int32_t k);
 void ref_rope_table(wtl_stream *s, const int32_t *positions, const wtl_rope *rope, wtl_mat table);
 void ref_rope(wtl_stream *s, wtl_mat x, int32_t n_heads, wtl_rope_style style, wtl_mat table);
 size_t ref_kv_layer_bytes(const wtl_kv_shape *shape);

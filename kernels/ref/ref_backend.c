@@ -65,7 +65,7 @@ static wtl_status ref_weight_prepare(wtl_backend *be, const wtl_tensor *src, wtl
     if (!w) goto no_memory;
     w->base = (wtl_weight){.dtype = src->dtype, .rows = src->rows, .cols = src->cols, .bytes = bytes};
     w->row_bytes = src->row_bytes;
-    if (use == WTL_WEIGHT_MATRIX) {
+    if (use != WTL_WEIGHT_VECTOR) {
         w->source = src->data;
         w->base.borrows_source = true;
     } else {
@@ -151,6 +151,7 @@ static const wtl_backend_ops ref_ops = {
     .embed = ref_embed,
     .rms_norm = ref_rms_norm,
     .matmul = ref_matmul,
+    .head_top = ref_head_top,
     .rope_table = ref_rope_table,
     .rope = ref_rope,
     .kv_write = ref_kv_write,

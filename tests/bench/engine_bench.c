@@ -35,7 +35,7 @@ static void feed(bench *b, int32_t seq, int n, int chunk) {
     wtl_error err;
     for (int done = 0; done < n;) {
         int k = n - done < chunk ? n - done : chunk;
-        for (int i = 0; i < k; i++) entries[i] = (wtl_entry){random_token(b), seq, i == k - 1};
+        for (int i = 0; i < k; i++) entries[i] = (wtl_entry){.token = random_token(b), .seq = seq, .want_logits = i == k - 1};
         check(wtl_session_step(b->session, entries, k, &err), &err);
         done += k;
     }
