@@ -17,6 +17,8 @@
 #define HEAD_TOP_MAX 128
 // With at least so many panels for each of the k, five bits leave few panels, and six cost more than they save.
 #define PANELS_FOR_5_BITS 256
+// With fewer panels for each of all columns' k, what is left to multiply costs more than a sketch saves.
+#define PANELS_FOR_SKETCH 64
 #define SKETCH_CHUNK 64 // panels
 #define FINISH_CHUNK 256
 
@@ -243,7 +245,8 @@ void cpu_head_top(wtl_stream *s, const wtl_matmul *a, int32_t k) {
                          cpu_matmul_fits(stream, a)) || a->x.rows == 0) {
         return;
     }
-    if (cpu_weight_of(part->w)->layout == CPU_LAYOUT_PLANES && a->x.rows <= CPU_SKETCH_COLS && k <= HEAD_TOP_MAX) {
+    const cpu_weight *w = cpu_weight_of(part->w);
+    if (w->layout == CPU_LAYOUT_PLANES && a->x.rows <= CPU_SKETCH_COLS && k <= HEAD_TOP_MAX && w->n_panels / (k * a->x.rows) >= PANELS_FOR_SKETCH) {
         head_top_planes(stream, a, k);
         return;
     }

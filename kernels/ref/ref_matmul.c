@@ -42,7 +42,8 @@ void ref_matmul(wtl_stream *s, const wtl_matmul *a) {
 }
 
 void ref_head_top(wtl_stream *s, const wtl_matmul *a, int32_t k) {
-    (void)k; // all are exact
-    ref_matmul(s, a);
+    const wtl_matmul_part *part = &a->part[0];
+    if (!ref_fits(s, k > 0 && a->n_parts == 1 && !part->bias && !a->accumulate && part->w->rows <= ref_of(s)->limits.max_head_rows)) return;
+    ref_matmul(s, a); // all are exact
     s->head_bytes += a->part[0].w->bytes;
 }

@@ -101,7 +101,7 @@ static void run_case(wtl_backend *be, bench_case *c) {
     size_t q_floats = (size_t)c->n_rows * (size_t)(n_heads * c->head_dim);
     c->layer_bytes = be->ops->kv_layer_bytes(&shape);
     size_t block_bytes = c->layer_bytes * (size_t)c->n_layers;
-    wtl_stream_limits limits = {c->n_rows, 16, n_heads, c->head_dim, kv_len};
+    wtl_stream_limits limits = {.max_rows = c->n_rows, .max_cols = 16, .max_heads = n_heads, .max_head_dim = c->head_dim, .max_kv_len = kv_len};
     wtl_stream *s = NULL;
     float *q = malloc(q_floats * sizeof *q), *out = malloc(q_floats * sizeof *q);
     int32_t *table = malloc((size_t)n_blocks * sizeof *table), *positions = malloc((size_t)c->n_rows * sizeof *positions);

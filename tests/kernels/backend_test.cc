@@ -188,7 +188,7 @@ TEST_P(Backend, EveryFailedAllocationIsReported) {
     std::mt19937 random(4);
     HostWeight host = random_weight(random, WTL_DTYPE_Q4_1, 40, 256), gain = random_weight(random, WTL_DTYPE_F32, 1, 256);
     wtl_backend_options options = {3, true, GetParam().mask.empty() ? nullptr : GetParam().mask.c_str()};
-    wtl_stream_limits limits = {40, 256, 4, 64, 100};
+    wtl_stream_limits limits = {40, 256, 4, 64, 100, 0};
     for (long fail_at = 0;; fail_at++) {
         ASSERT_LT(fail_at, 1000);
         Count count;
@@ -225,7 +225,7 @@ TEST_P(Backend, EveryFailedAllocationIsReported) {
 
 TEST(BackendRef, AnOpBeyondTheLimitsSticksUntilSync) {
     Rig::Options options;
-    options.limits = {2, 64, 1, 64, 16};
+    options.limits = {2, 64, 1, 64, 16, 64};
     Rig rig({"ref", ""}, options);
     std::mt19937 random(5);
     HostWeight host = random_weight(random, WTL_DTYPE_F32, 4, 100);

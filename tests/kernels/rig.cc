@@ -139,11 +139,11 @@ uint8_t *Rig::bytes(size_t n, uint8_t fill) {
     return b.p;
 }
 
-const wtl_weight *Rig::matrix(const HostWeight &w) {
+const wtl_weight *Rig::prepare(const HostWeight &w, wtl_weight_use use) {
     wtl_tensor tensor = w.tensor();
     wtl_weight *out = nullptr;
     wtl_error err = {};
-    EXPECT_EQ(ops()->weight_prepare(be_, &tensor, WTL_WEIGHT_MATRIX, &out, &err), WTL_OK) << err.message;
+    EXPECT_EQ(ops()->weight_prepare(be_, &tensor, use, &out, &err), WTL_OK) << err.message;
     if (out) weights_.push_back(out);
     return out;
 }

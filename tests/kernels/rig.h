@@ -79,7 +79,7 @@ class Rig {
     struct Options {
         int n_threads = 1;
         bool deterministic = true;
-        wtl_stream_limits limits = {128, 4096, 64, 256, 2048};
+        wtl_stream_limits limits = {128, 4096, 64, 256, 2048, 1 << 16};
     };
     // Skips the running test when this machine or build lacks the target: check ok() first.
     explicit Rig(const Target &target) : Rig(target, Options()) {}
@@ -99,7 +99,8 @@ class Rig {
     Host get(wtl_mat m); // syncs; fails the test when a gap or canary was written
     const int32_t *ints(const std::vector<int32_t> &values);
     uint8_t *bytes(size_t n, uint8_t fill);
-    const wtl_weight *matrix(const HostWeight &w);
+    const wtl_weight *matrix(const HostWeight &w) { return prepare(w, WTL_WEIGHT_MATRIX); }
+    const wtl_weight *head(const HostWeight &w) { return prepare(w, WTL_WEIGHT_HEAD); }
     const wtl_weight *vector(const std::vector<float> &values);
     void sync();          // expects success
     void check_memory();  // gaps and canaries of everything, read-only inputs unchanged
@@ -112,6 +113,7 @@ class Rig {
         std::vector<std::pair<size_t, size_t>> gaps; // byte ranges that must stay NaN
     };
     Block &block(size_t bytes);
+    const wtl_weight *prepare(const HostWeight &w, wtl_weight_use use);
     std::string reason_;
     wtl_backend *be_ = nullptr;
     wtl_stream *stream_ = nullptr;
