@@ -69,7 +69,7 @@ void serve(Rig &rig, std::vector<Request> &requests, int abort_at) {
             const size_t n = r.done < r.prompt.size() ? std::min<size_t>(24, r.prompt.size() - r.done) : 1;
             if (batch.size() + n > 128) continue;
             for (size_t i = 0; i < n; i++)
-                batch.push_back({r.done < r.prompt.size() ? r.prompt[r.done + i] : r.next, r.seq, i + 1 == n});
+                batch.push_back({r.done < r.prompt.size() ? r.prompt[r.done + i] : r.next, r.seq, i + 1 == n, 0});
             takes.push_back({&r, (int)n});
         }
         any = !batch.empty();

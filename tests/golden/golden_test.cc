@@ -105,7 +105,7 @@ TEST_P(Golden, PassageLogitsAreClose) {
     for (size_t done = 0; done < tokens.size(); done += 128) {
         size_t n = std::min<size_t>(128, tokens.size() - done);
         std::vector<wtl_entry> entries;
-        for (size_t i = 0; i < n; i++) entries.push_back({tokens[done + i], seq, (done + i) % 4 == 0});
+        for (size_t i = 0; i < n; i++) entries.push_back({tokens[done + i], seq, (done + i) % 4 == 0, 0});
         ASSERT_EQ(wtl_session_step(session_, entries.data(), (int32_t)n, &err), WTL_OK) << err.message;
         for (int i = 0; const float *logits = wtl_session_logits(session_, i); i++, next++) {
             json_t *gold = json_array_get(positions, next);
@@ -159,7 +159,7 @@ TEST_P(Golden, GreedyContinuationsAreEqualUpToTheFirstNarrowMargin) {
             int32_t got = (int32_t)(std::max_element(logits, logits + n_vocab_) - logits);
             ASSERT_EQ(got, greedy[i]) << "token " << i << ", margin " << margin << " nat";
             compared++;
-            wtl_entry entry = {got, seq, true};
+            wtl_entry entry = {got, seq, true, 0};
             ASSERT_EQ(wtl_session_step(session_, &entry, 1, &err), WTL_OK) << err.message;
         }
         wtl_seq_close(session_, seq);
@@ -195,7 +195,7 @@ TEST_P(Golden, LogitsDoNotDependOnHowTheTokensCame) {
         auto step = [&](std::vector<wtl_entry> e) { return wtl_session_step(session, e.data(), (int32_t)e.size(), &err); };
         auto part = [&](int32_t s, size_t from, size_t n) {
             std::vector<wtl_entry> e;
-            for (size_t i = from; i < from + n; i++) e.push_back({tokens[i], s, i >= 64});
+            for (size_t i = from; i < from + n; i++) e.push_back({tokens[i], s, i >= 64, 0});
             return e;
         };
         ASSERT_EQ(step(part(seq[0], 0, 96)), WTL_OK) << err.message;
@@ -206,7 +206,7 @@ TEST_P(Golden, LogitsDoNotDependOnHowTheTokensCame) {
             std::vector<wtl_entry> e = part(seq[1], at, std::min<size_t>(7, 96 - at));
             size_t wanted = 0, first = std::max<size_t>(at, 64);
             for (const wtl_entry &x : e) wanted += x.want_logits;
-            e.push_back({5, seq[2], false});
+            e.push_back({5, seq[2], false, 0});
             ASSERT_EQ(step(e), WTL_OK) << err.message;
             if (!wanted) continue;
             EXPECT_EQ(memcmp(wtl_session_logits(session, 0), want.data() + (first - 64) * row, wanted * row * sizeof(float)), 0)

@@ -191,7 +191,7 @@ inline Tokens alone(const Engine &engine, const Ask &ask, int choice, int n_ctx)
         if (!ask.request.ignore_eos && wtl_token_is_end(wtl_engine_vocab(engine.e), token)) break;
         if (ask.request.max_tokens > 0 && (int)out.size() >= ask.request.max_tokens) break;
         if (wtl_seq_length(s, seq) >= n_ctx) break;
-        wtl_entry e = {token, seq, true};
+        wtl_entry e = {token, seq, true, 0};
         EXPECT_EQ(wtl_session_step(s, &e, 1, &err), WTL_OK) << err.message;
     }
     wtl_sampler_close(&sampler);

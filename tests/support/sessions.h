@@ -50,7 +50,7 @@ struct Session {
     // Runs tokens[from..to) of a sequence in one step; their logits, one vector per token.
     std::vector<Logits> run(int seq, const Tokens &tokens, size_t from, size_t to) {
         std::vector<wtl_entry> entries;
-        for (size_t i = from; i < to; i++) entries.push_back({tokens[i], seq, true});
+        for (size_t i = from; i < to; i++) entries.push_back({tokens[i], seq, true, 0});
         wtl_error err = {};
         EXPECT_EQ(wtl_session_step(s, entries.data(), (int32_t)entries.size(), &err), WTL_OK) << err.message;
         std::vector<Logits> out;

@@ -24,6 +24,7 @@ struct TinyOptions {
     bool tied = true, bias = false;
     unsigned seed = 1;
     std::string chat_template;        // "": none
+    int n_more_tokens = 0;            // of the vocabulary, behind the others
 };
 
 class TinyModel {
@@ -64,6 +65,8 @@ class TinyModel {
         for (const char *s : {"<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"}) tokens.push_back(s);
         std::vector<int32_t> types(256, 1);
         types.resize(kVocab, 3); // control
+        for (int i = 0; i < o_.n_more_tokens; i++) tokens.push_back("more" + std::to_string(i));
+        types.resize(tokens.size(), 1);
         w_.str("tokenizer.ggml.model", "gpt2").str("tokenizer.ggml.pre", "gpt-2").strs("tokenizer.ggml.tokens", tokens);
         w_.array("tokenizer.ggml.token_type", GGUF_I32, types).strs("tokenizer.ggml.merges", {});
         w_.u32("tokenizer.ggml.bos_token_id", 256).u32("tokenizer.ggml.eos_token_id", 257);
@@ -134,9 +137,9 @@ class TinyModel {
     void add_tensors() {
         const int q = o_.n_heads * o_.head_dim, kv = o_.n_heads_kv * o_.head_dim;
         const bool gemma = o_.arch == "gemma3";
-        matrix("token_embd", kVocab, o_.n_embd);
+        matrix("token_embd", kVocab + o_.n_more_tokens, o_.n_embd);
         norm("output_norm", o_.n_embd);
-        if (!o_.tied) matrix("output", kVocab, o_.n_embd);
+        if (!o_.tied) matrix("output", kVocab + o_.n_more_tokens, o_.n_embd);
         for (int i = 0; i < o_.n_layers; i++) {
             const std::string b = "blk." + std::to_string(i) + ".";
             norm(b + "attn_norm", o_.n_embd);

@@ -108,7 +108,7 @@ TEST_F(RunEnergy, NoStepIsTakenForAnIdleMachineHoweverLongItLasts) {
     EXPECT_EQ(run_energy_prefill(&joules, session, seq, prompt.data(), prompt.size(), go_on, nullptr, &err), WTL_OK) << err.message;
     EXPECT_EQ(machine.n_announced, 3) << "chunks of 16, 16 and 8";
     for (int i = 0; i < 5; i++) {
-        const wtl_entry entry = {7, seq, true};
+        const wtl_entry entry = {7, seq, true, 0};
         EXPECT_EQ(run_energy_step(&joules, session, &entry, &err), WTL_OK) << err.message;
     }
     EXPECT_EQ(machine.n_announced, 8);
@@ -135,7 +135,7 @@ TEST_F(RunEnergy, AStepThatFailedIsOver) {
     desk.energy = machine.energy;
     run_energy joules;
     ASSERT_EQ(run_energy_begin(&joules, &desk, 0, 40, 0), CLI_GO);
-    const wtl_entry wrong = {-1, seq, true};
+    const wtl_entry wrong = {-1, seq, true, 0};
     EXPECT_EQ(run_energy_step(&joules, session, &wrong, &err), WTL_ERR_INVALID);
     EXPECT_EQ(run_energy_prefill(&joules, session, seq, &wrong.token, 1, go_on, nullptr, &err), WTL_ERR_INVALID);
     wtl_energy_end(machine.energy, joules.request);

@@ -57,7 +57,7 @@ public:
         options.cpu_mask = mask;
         wtl_error err;
         if (cpu_backend_open(&options, &be, &err) != WTL_OK) return;
-        wtl_stream_limits limits = {1024, 1024, s.heads(), s.head_dim, max_kv};
+        wtl_stream_limits limits = {1024, 1024, s.heads(), s.head_dim, max_kv, 0};
         if (be->ops->stream_open(be, &limits, &stream, &err) != WTL_OK) return;
         kv_shape = {s.dtype, s.heads_kv, s.head_dim};
         layer_bytes = be->ops->kv_layer_bytes(&kv_shape);

@@ -220,7 +220,7 @@ TEST(BatchReplies, LogprobsAreThoseOfTheModelsOwnDistribution) {
             EXPECT_EQ(a.replies[0].tops[i][k].token, order[k].second);
             EXPECT_NEAR(a.replies[0].tops[i][k].logprob, (double)-order[k].first - (double)logl(sum), 1e-5);
         }
-        wtl_entry e = {42, seq, true};
+        wtl_entry e = {42, seq, true, 0};
         ASSERT_EQ(wtl_session_step(s, &e, 1, &err), WTL_OK);
     }
     wtl_session_close(&s);

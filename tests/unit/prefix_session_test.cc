@@ -212,7 +212,7 @@ TEST_F(Prefix, OpeningForkingAndDecodingAllocateNothing) {
         EXPECT_EQ(wtl_seq_open_prefix(session.s, tokens.data(), tokens.size(), &seq, &n, nullptr), WTL_OK);
         EXPECT_EQ(wtl_session_prefill(session.s, seq, tokens.data() + n, tokens.size() - (size_t)n, nullptr, nullptr, nullptr), WTL_OK);
         EXPECT_EQ(wtl_seq_fork(session.s, seq, 50, &fork, nullptr), WTL_OK);
-        const wtl_entry e[2] = {{i, seq, true}, {i, fork, true}};
+        const wtl_entry e[2] = {{i, seq, true, 0}, {i, fork, true, 0}};
         EXPECT_EQ(wtl_session_step(session.s, e, 2, nullptr), WTL_OK);
         EXPECT_EQ(wtl_seq_rewind(session.s, seq, 55, nullptr), WTL_OK);
         wtl_seq_close(session.s, seq);

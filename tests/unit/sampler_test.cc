@@ -195,6 +195,53 @@ TEST(Sampler, SameSeedSameTokens) {
     EXPECT_NE(first, other);
 }
 
+TEST(Sampler, SaysHowManyLogitsDecide) {
+    const int32_t n_vocab = 500;
+    const wtl_logit_bias bias = {3, 1.0f};
+    auto n_top = [&](float temperature, int32_t top_k, float top_p, float repeat = 0, float presence = 0, float frequency = 0, int32_t n_bias = 0) {
+        wtl_sampler_options o = {};
+        o.temperature = temperature;
+        o.top_k = top_k;
+        o.top_p = top_p;
+        o.min_p = 0.01f;
+        o.repeat_penalty = repeat;
+        o.presence_penalty = presence;
+        o.frequency_penalty = frequency;
+        o.bias = &bias;
+        o.n_bias = n_bias;
+        o.seed = 5;
+        Sampler s(o, n_vocab), other(o, n_vocab);
+        const int32_t n = wtl_sampler_n_top(s.s);
+        for (uint32_t seed = 0; n > 0 && seed < 200; seed++) { // the others may as well not be there
+            std::vector<float> x = random_logits(n_vocab, seed, seed % 5 * 0.7f);
+            if (seed % 3 == 0)
+                for (float &v : x) v = std::round(v); // ties, also at the n-th place
+            std::vector<float> sorted = x, few = x;
+            std::nth_element(sorted.begin(), sorted.begin() + (n - 1), sorted.end(), std::greater<float>());
+            for (float &v : few)
+                if (v < sorted[n - 1]) v = -INFINITY;
+            EXPECT_EQ(s.next(x), other.next(few)) << "seed " << seed;
+        }
+        return n;
+    };
+    EXPECT_EQ(n_top(0, 0, 0), 1);
+    EXPECT_EQ(n_top(0, 40, 0.9f), 1);
+    EXPECT_EQ(n_top(0.8f, 40, 0.95f), 40);
+    EXPECT_EQ(n_top(1.5f, 1, 0), 1);
+    EXPECT_EQ(n_top(0.8f, 0, 0.95f), 0);
+    EXPECT_EQ(n_top(0.8f, n_vocab, 0.95f), 0);
+    EXPECT_EQ(n_top(0.8f, 40, 0.95f, 1.1f), 0);
+    EXPECT_EQ(n_top(0, 0, 0, 0, 0.5f), 0);
+    EXPECT_EQ(n_top(0.8f, 40, 0, 0, 0, 0.5f), 0);
+    EXPECT_EQ(n_top(0, 0, 0, 0, 0, 0, 1), 0);
+    wtl_sampler_options greedy = {};
+    Sampler s(greedy, n_vocab);
+    int32_t token;
+    const std::vector<float> x = random_logits(n_vocab, 1);
+    ASSERT_EQ(wtl_sampler_next_allowed(s.s, x.data(), [](void *, int32_t id) { return id % 2 == 0; }, nullptr, &token, &s.err), WTL_OK);
+    EXPECT_EQ(wtl_sampler_n_top(s.s), 0) << "once some are not allowed any may be the best that is";
+}
+
 TEST(Sampler, PenaltiesFollowTheirFormulas) {
     wtl_sampler_options o = {};
     o.repeat_penalty = 2;

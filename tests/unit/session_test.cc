@@ -74,7 +74,7 @@ std::vector<Logits> alone(const Engine &engine, const Tokens &tokens, wtl_kv_typ
     int seq = session.open();
     std::vector<Logits> out;
     for (int32_t t : tokens) {
-        wtl_entry entry = {t, seq, true};
+        wtl_entry entry = {t, seq, true, 0};
         wtl_error err = {};
         EXPECT_EQ(wtl_session_step(session.s, &entry, 1, &err), WTL_OK) << err.message;
         const float *l = wtl_session_logits(session.s, 0);
@@ -162,7 +162,7 @@ TEST_P(Invariance, ThirtyTwoSequencesMixedAndAloneGiveTheSameBits) {
                 n = std::min(n, kBatch - entries.size());
                 for (size_t j = 0; j < n; j++) {
                     bool want_logits = rng() % 2;
-                    entries.push_back({tokens[i][done[i] + j], seq[i], want_logits});
+                    entries.push_back({tokens[i][done[i] + j], seq[i], want_logits, 0});
                     if (want_logits) where.push_back({i, done[i] + j});
                 }
                 done[i] += n;
@@ -261,7 +261,7 @@ TEST(Session, RewindAndTryAgainGivesTheSameBits) {
         EXPECT_TRUE(same_bits(wtl_session_logits(session.s, 0), want[99]));
         ASSERT_EQ(wtl_seq_rewind(session.s, seq, 81, &err), WTL_OK) << err.message;
         for (int i = 81; i < 100; i++) {
-            wtl_entry entry = {tokens[i], seq, true};
+            wtl_entry entry = {tokens[i], seq, true, 0};
             ASSERT_EQ(wtl_session_step(session.s, &entry, 1, &err), WTL_OK) << err.message;
             ASSERT_TRUE(same_bits(wtl_session_logits(session.s, 0), want[i])) << arch << " position " << i;
         }
@@ -298,19 +298,19 @@ TEST(Session, WhatAStepRefusesChangesNothing) {
     wtl_error err = {};
     auto step = [&](std::vector<wtl_entry> e) { return wtl_session_step(session.s, e.data(), (int32_t)e.size(), &err); };
     EXPECT_EQ(step({}), WTL_ERR_INVALID);
-    EXPECT_EQ(step({{1, 9, false}}), WTL_ERR_INVALID);
-    EXPECT_EQ(step({{TinyModel::kVocab, a, false}}), WTL_ERR_INVALID);
-    EXPECT_EQ(step({{-1, a, false}}), WTL_ERR_INVALID);
-    EXPECT_EQ(step({{1, a, false}, {1, b, false}, {1, a, false}}), WTL_ERR_INVALID);
+    EXPECT_EQ(step({{1, 9, false, 0}}), WTL_ERR_INVALID);
+    EXPECT_EQ(step({{TinyModel::kVocab, a, false, 0}}), WTL_ERR_INVALID);
+    EXPECT_EQ(step({{-1, a, false, 0}}), WTL_ERR_INVALID);
+    EXPECT_EQ(step({{1, a, false, 0}, {1, b, false, 0}, {1, a, false, 0}}), WTL_ERR_INVALID);
     EXPECT_NE(std::string(err.message).find("adjacent"), std::string::npos);
-    EXPECT_EQ(step({{1, a, true}, {1, a, true}, {1, a, true}}), WTL_ERR_LIMIT);
-    EXPECT_EQ(step(std::vector<wtl_entry>(9, {1, a, false})), WTL_ERR_LIMIT);
-    for (int i = 0; i < 4; i++) ASSERT_EQ(step(std::vector<wtl_entry>(7, {1, a, false})), WTL_OK) << err.message;
+    EXPECT_EQ(step({{1, a, true, 0}, {1, a, true, 0}, {1, a, true, 0}}), WTL_ERR_LIMIT);
+    EXPECT_EQ(step(std::vector<wtl_entry>(9, {1, a, false, 0})), WTL_ERR_LIMIT);
+    for (int i = 0; i < 4; i++) ASSERT_EQ(step(std::vector<wtl_entry>(7, {1, a, false, 0})), WTL_OK) << err.message;
     EXPECT_EQ(wtl_seq_length(session.s, a), 28);
-    EXPECT_EQ(step(std::vector<wtl_entry>(5, {1, a, false})), WTL_ERR_LIMIT) << "beyond the context";
-    EXPECT_EQ(step({{1, b, false}, {1, a, false}}), WTL_OK) << err.message;
+    EXPECT_EQ(step(std::vector<wtl_entry>(5, {1, a, false, 0})), WTL_ERR_LIMIT) << "beyond the context";
+    EXPECT_EQ(step({{1, b, false, 0}, {1, a, false, 0}}), WTL_OK) << err.message;
     // b can have no second block: two sequences share a context of 32
-    std::vector<wtl_entry> many(8, {1, b, false});
+    std::vector<wtl_entry> many(8, {1, b, false, 0});
     EXPECT_EQ(wtl_session_step(session.s, many.data(), 8, &err), WTL_OK) << err.message;
     EXPECT_EQ(wtl_session_step(session.s, many.data(), 8, &err), WTL_ERR_KV_FULL);
     EXPECT_EQ(wtl_seq_length(session.s, b), 9);
@@ -325,8 +325,8 @@ TEST(Session, WorkCountsWhatWasDone) {
     Session session(engine, options(2, 64));
     int a = session.open(), b = session.open();
     std::vector<wtl_entry> entries;
-    for (int i = 0; i < 30; i++) entries.push_back({i, a, i == 29});
-    entries.push_back({1, b, true});
+    for (int i = 0; i < 30; i++) entries.push_back({i, a, i == 29, 0});
+    entries.push_back({1, b, true, 0});
     ASSERT_EQ(wtl_session_step(session.s, entries.data(), 31, nullptr), WTL_OK);
     wtl_step_work w = wtl_session_work(session.s);
     EXPECT_EQ(w.phase, WTL_PHASE_MIXED);
@@ -347,7 +347,7 @@ TEST(Session, WorkCountsWhatWasDone) {
     EXPECT_EQ(w.macs, 31 * 3 * (front + back) - 29 * back + 2 * head + 2 * w.kv_positions * q);
     EXPECT_EQ(w.weight_bytes, 4 * (3 * (front + back) + head));
     EXPECT_EQ(w.kv_written_bytes, 31 * 3 * 2 * (kv * 2 + 2 * 4)); // 16 bits a number, a scale for each of two heads
-    wtl_entry one = {1, a, true};
+    wtl_entry one = {1, a, true, 0};
     ASSERT_EQ(wtl_session_step(session.s, &one, 1, nullptr), WTL_OK);
     w = wtl_session_work(session.s);
     EXPECT_EQ(w.phase, WTL_PHASE_DECODE);
@@ -372,7 +372,7 @@ TEST(Session, DecodeAllocatesNothing) {
     Tokens prompt(70, 5);
     EXPECT_EQ(wtl_session_prefill(session.s, a, prompt.data(), prompt.size(), nullptr, nullptr, nullptr), WTL_OK);
     for (int i = 0; i < 50; i++) {
-        wtl_entry e[2] = {{i, a, true}, {i, b, true}};
+        wtl_entry e[2] = {{i, a, true, 0}, {i, b, true, 0}};
         EXPECT_EQ(wtl_session_step(session.s, e, 2, nullptr), WTL_OK);
     }
     int32_t fork;
@@ -400,7 +400,7 @@ void fail_every_allocation(const char *path, const char *backend, wtl_dtype type
         eo.n_threads = 2;
         wtl_session_options so = options(2, 16);
         int32_t seq = -1;
-        wtl_entry entries[5] = {{1, 0, false}, {2, 0, false}, {3, 0, true}, {4, 0, true}, {5, 0, true}};
+        wtl_entry entries[5] = {{1, 0, false, 0}, {2, 0, false, 0}, {3, 0, true, 0}, {4, 0, true, 0}, {5, 0, true, 0}};
         wtl_status status = wtl_engine_open(&eo, &engine, &err);
         if (!status) status = wtl_session_open(engine, &so, &session, &err);
         if (!status) status = wtl_seq_open(session, &seq, &err);

@@ -50,7 +50,7 @@ std::vector<Logits> run(wtl_engine *e, int session_threads, double *others = nul
     int64_t all = 0, own = 0;
     for (int i = 0; i < 210; i++) {
         if (i == 10) all = (int64_t)wtl_cpu_time_ns(), own = own_ns(); // by then the others are asleep
-        const wtl_entry entry = {i, seq, true};
+        const wtl_entry entry = {i, seq, true, 0};
         EXPECT_EQ(wtl_session_step(s, &entry, 1, &err), WTL_OK) << err.message;
         if (i < 10) out.emplace_back(wtl_session_logits(s, 0), wtl_session_logits(s, 0) + n_vocab);
     }
