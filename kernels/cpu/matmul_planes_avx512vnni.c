@@ -6,10 +6,14 @@
 #include "kernels/cpu/cpu_planes.h"
 #include "kernels/cpu/panel_avx512vnni.h"
 
-// How far ahead the largest plane is fetched, the others in proportion: into the second level alone, where more requests may be under way.
+// How far ahead each plane is fetched. For sketches, which wait for memory alone, into the second level, where more requests may be under way.
 #define PLANES_PREFETCH_BLOCKS 16
-CPU_INLINE void fetch(const uint8_t *p, size_t block_bytes) {
-    for (size_t i = 0; i < block_bytes; i += 64) _mm_prefetch((const char *)p + PLANES_PREFETCH_BLOCKS * block_bytes + i, _MM_HINT_T1);
+CPU_INLINE void fetch(const uint8_t *p, size_t block_bytes, const int bits) {
+    const char *ahead = (const char *)p + PLANES_PREFETCH_BLOCKS * block_bytes;
+    for (size_t i = 0; i < block_bytes; i += 64) {
+        if (bits > 6) _mm_prefetch(ahead + i, _MM_HINT_T0);
+        else _mm_prefetch(ahead + i, _MM_HINT_T1);
+    }
 }
 
 // Upper bits of the codes of group g in block b, where they lie in the byte: 5 or 6 of them, or all 8.
@@ -36,11 +40,11 @@ CPU_INLINE __m512i planes_code(const cpu_planes *w, int32_t k, const int bits) {
 CPU_INLINE __m512 planes_scale(const cpu_planes *w, size_t b) { return load_f16(w->scale + 16 * b); }
 
 CPU_INLINE void planes_fetch(const cpu_planes *w, size_t b, const int bits) {
-    fetch(w->high + 256 * b, 256);
-    fetch(w->bit3 + 64 * b, 64);
-    if (bits > 5) fetch(w->bit2 + 64 * b, 64);
-    if (bits > 6) fetch(w->low + 128 * b, 128);
-    if (b % 2 == 0) fetch((const uint8_t *)(w->scale + 16 * b), 32);
+    fetch(w->high + 256 * b, 256, bits);
+    fetch(w->bit3 + 64 * b, 64, bits);
+    if (bits > 5) fetch(w->bit2 + 64 * b, 64, bits);
+    if (bits > 6) fetch(w->low + 128 * b, 128, bits);
+    if (b % 2 == 0) fetch((const uint8_t *)(w->scale + 16 * b), 32, bits);
 }
 
 // Integer products of block b with each column.
