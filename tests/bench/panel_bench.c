@@ -3,7 +3,8 @@
 // First the kernels by themselves: ten panels of 2048 weights a row and one tile of activations, over and over, so that all lies in the
 // second-level cache; multiply-adds a second and their share of a loop of nothing but multiply-adds. Then, with AVX-512 VNNI, which
 // other instructions share the multiplier: twelve vpdpbusd and twelve of another kind in turns take the time of both when they do,
-// the longer one's time when they do not. Usage: panel_bench [columns, 1 to 8]; environment: WTL_CPU_MASK.
+// the longer one's time when they do not. Then the kernels of wide panels, two of them times six columns, with what widening costs.
+// Usage: panel_bench [columns, 1 to 8]; environment: WTL_CPU_MASK.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,28 @@ static double gmacs_of(const panel_type *type, cpu_panel_kernel kernel, int32_t 
         best = least(best, wtl_clock_ns() - start);
     }
     return (double)PASSES * N_PANELS * CPU_PANEL_ROWS * columns * N_BLOCKS * 32 / (double)best;
+}
+
+// Two wide panels times CPU_WIDE_COLS columns, and how many products' time widening both takes; 0 without such kernels.
+static double wide_gmacs_of(const panel_type *type, const cpu_panel_kernels *kernels, const uint8_t *weights, uint8_t *wide, const cpu_act *acts,
+                            double *widening) {
+    if (!kernels->wide) return 0;
+    float out[CPU_WIDE_COLS * 2 * CPU_PANEL_ROWS];
+    const size_t panel_bytes = (size_t)(N_BLOCKS / type->subs) * type->block_bytes, wide_bytes = N_BLOCKS * kernels->wide->block_bytes;
+    uint64_t best = UINT64_MAX, best_widen = UINT64_MAX;
+    for (int round = 0; round < ROUNDS; round++) {
+        const uint64_t start = wtl_clock_ns();
+        for (int p = 0; p < N_PANELS; p++) kernels->widen(weights + (size_t)p * panel_bytes, N_BLOCKS, wide + (size_t)p * wide_bytes);
+        const uint64_t widened = wtl_clock_ns();
+        for (int i = 0; i < PASSES * N_PANELS / 2; i++) {
+            kernels->wide->two[CPU_WIDE_COLS](&(cpu_panel_args){.panel = wide + (size_t)(2 * i % N_PANELS) * wide_bytes, .panel_bytes = wide_bytes,
+                .act = acts, .n_blocks = N_BLOCKS, .n_rows = 2 * CPU_PANEL_ROWS, .out = out, .out_stride = 2 * CPU_PANEL_ROWS});
+        }
+        best_widen = least(best_widen, widened - start);
+        best = least(best, wtl_clock_ns() - widened);
+    }
+    *widening = (double)best_widen / ((double)best / PASSES / CPU_WIDE_COLS); // in columns
+    return (double)PASSES * N_PANELS * CPU_PANEL_ROWS * CPU_WIDE_COLS * N_BLOCKS * 32 / (double)best;
 }
 
 #if defined(__x86_64__)
@@ -101,15 +124,22 @@ int main(int argc, char **argv) {
     const size_t bytes = (size_t)(N_PANELS + 2) * N_BLOCKS * sizeof(panel_q8_0), act_bytes = sizeof(cpu_act) * N_BLOCKS * CPU_TILE_COLS;
     uint8_t *weights = wtl_pages_alloc(bytes);
     cpu_act *acts = wtl_pages_alloc(act_bytes);
-    if (!weights || !acts) return 1;
+    const size_t wide_bytes = (size_t)(N_PANELS * N_BLOCKS + 1) * sizeof(cpu_wide_block);
+    uint8_t *wide = wtl_pages_alloc(wide_bytes);
+    if (!weights || !acts || !wide) return 1;
     memset(weights, 0x11, bytes);
     for (int i = 0; i < N_BLOCKS * CPU_TILE_COLS; i++) acts[i] = (cpu_act){.d = 1e-3f, .s = 1e-3f};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        const double gmacs = gmacs_of(&types[i], cpu_matmul_table(isa)->types[types[i].dtype]->columns[columns], columns, weights, acts);
+        const cpu_panel_kernels *kernels = cpu_matmul_table(isa)->types[types[i].dtype];
+        double widening = 0;
+        const double gmacs = gmacs_of(&types[i], kernels->columns[columns], columns, weights, acts);
+        const double wide_gmacs = wide_gmacs_of(&types[i], kernels, weights, wide, acts, &widening);
         printf("%s %s, %d columns: %.0f GMAC/s", cpu_isa_name(isa), types[i].name, columns, gmacs);
         if (peak > 0) printf(", %.0f %% of %.0f", 100 * gmacs / peak, peak);
+        if (wide_gmacs > 0) printf("; wide %.0f, %.0f %%, and widening is %.1f columns", wide_gmacs, 100 * wide_gmacs / peak, widening);
         printf("\n");
     }
+    wtl_pages_free(wide, wide_bytes);
     wtl_pages_free(acts, act_bytes);
     wtl_pages_free(weights, bytes);
     return 0;
