@@ -110,7 +110,8 @@ fi
 threads='pool|session|batch_threads|energy|meter|ledger|http_.*|lanes|server'
 if stage "build with TSan" build_in build-tsan "wattle test_unit test_telemetry test_tools test_serve" -DWTL_TESTS=ON -DWTL_SANITIZE=thread \
     -DWTL_TEST_FILES="$threads"; then
-    tests "TSan" build-tsan -R '^(Pool|Threads|Meter|Energy|Ledger|Batch|(All/)?Http|Lanes|Server)'
+    # The one left out takes two minutes here and meets no thread that the other paused streams do not.
+    tests "TSan" build-tsan -R '^(Pool|Threads|Meter|Energy|Ledger|Batch|(All/)?Http|Lanes|Server)' -E AStreamThatNobodyReadsPausesForOthers
 fi
 check "fuzzing" fuzz
 finish
