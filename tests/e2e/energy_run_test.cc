@@ -131,7 +131,7 @@ TEST_P(Shapes, RunOnARealModelIsWithinItsBound) {
     const auto [shape, seed] = GetParam();
     TempDir dir;
     const Trace trace = make_trace(dir, shape, seed + 100, 90);
-    RunResult r = run(dir, smollm(), trace.sensor, {"-p", words(190), "-n", "60"});
+    RunResult r = run(dir, smollm(), trace.sensor, {"-p", words(190), "-n", "150"});
     ASSERT_EQ(r.code, 0) << r.err;
     Json json(r.out);
     EXPECT_GT(json.number("prompt_tokens"), 1000);
