@@ -90,13 +90,7 @@ CPU_INLINE void planes_run(const int nc, const cpu_panel_args *a) {
         CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) f[c] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot[c]), d), _mm512_set1_ps(x[c].d), f[c]);
     }
-    if (a->n_outliers) {
-        __m512 sums[CPU_TILE_COLS];
-        const uint32_t used = planes_outliers(a, sums);
-        CPU_UNROLL_COLUMNS
-        for (int c = 0; c < nc; c++) f[c] = used >> c & 1 ? _mm512_add_ps(f[c], sums[c]) : f[c];
-    }
-    panel_store(a, nc, f);
+    panel_end(a, nc, planes_outliers, f);
 }
 
 static void planes_widen(const void *panel, int32_t n_blocks, void *out) {

@@ -195,6 +195,17 @@ CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 
     }
 }
 
+// Adds the outliers' products and stores.
+CPU_INLINE void panel_end(const cpu_panel_args *a, const int nc, uint32_t (*outliers)(const cpu_panel_args *, __m512 *), __m512 *f) {
+    if (a->n_outliers) {
+        __m512 sums[CPU_TILE_COLS];
+        const uint32_t used = outliers(a, sums);
+        CPU_UNROLL_COLUMNS
+        for (int c = 0; c < nc; c++) f[c] = used >> c & 1 ? _mm512_add_ps(f[c], sums[c]) : f[c];
+    }
+    panel_store(a, nc, f);
+}
+
 // How far ahead weights are prefetched: about 4 KiB, more than the hardware does across a page. One tile of columns reads
 // every weight from memory; with several tiles all but the first find them in the second-level cache, and lose nothing.
 #define PANEL_PREFETCH_BYTES 4096
@@ -223,13 +234,7 @@ CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_
             }
         }
     }
-    if (a->n_outliers) {
-        __m512 sums[CPU_TILE_COLS];
-        const uint32_t used = outliers(a, sums);
-        CPU_UNROLL_COLUMNS
-        for (int c = 0; c < nc; c++) f[c] = used >> c & 1 ? _mm512_add_ps(f[c], sums[c]) : f[c];
-    }
-    panel_store(a, nc, f);
+    panel_end(a, nc, outliers, f);
 }
 
 // A panel's wide form; n_blocks of 32.

@@ -1,8 +1,13 @@
 // `wattle run` and `wattle perplexity` on a tiny random model (always) and on SmolLM2 (WTL_TEST_SMOLLM2).
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <filesystem>
 #include <thread>
 
 #include "tests/e2e/run_binary.h"
@@ -316,6 +321,21 @@ class SmolLm2 : public testing::Test {
     }
     const char *model = nullptr;
 };
+
+// Pages of the file go back while it is loaded: weights are never resident twice.
+TEST_F(SmolLm2, PeakMemoryIsTheFileAndLittleMore) {
+    const pid_t child = fork();
+    if (child == 0) {
+        if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) _exit(126);
+        execl(WTL_BINARY, "wattle", "run", "-m", model, "-p", "hi", "-n", "1", "--meter", "none", "--ledger", "none", nullptr);
+        _exit(127);
+    }
+    int status = 0;
+    struct rusage used = {};
+    ASSERT_EQ(wait4(child, &status, 0, &used), child);
+    ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+    EXPECT_LT(used.ru_maxrss / 1024, (long)(std::filesystem::file_size(model) >> 20) + 48) << "MiB";
+}
 
 TEST_F(SmolLm2, KnowsTheCapitalOfFrance) {
     RunResult r = run_wattle({"run", "-m", model, "-p", "The capital of France is", "-n", "1", "--temp", "0"});
