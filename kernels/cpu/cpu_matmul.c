@@ -5,28 +5,20 @@
 // groups of panels of its own range, in the order of memory, so that what is fetched ahead is its own; who is done takes
 // from the other ranges. Which thread computes a panel changes nothing, every output is one kernel's sum in K order.
 // Within a group the tile is the outer loop: its activations stay in the first-level cache, the group's weights in the
-// second, so weights are read from memory once per op. With many rows a thread widens a group's panels into its scratch
-// memory first (cpu_panel.h), where the instruction set has kernels for them.
+// second, so weights are read from memory once per op. With more than a few rows cpu_wide.c multiplies the groups, where the
+// instruction set has kernels for it.
 // SPDX-License-Identifier: Apache-2.0
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
-#include "kernels/cpu/cpu_panel.h"
-#include "kernels/cpu/cpu_weight.h"
+#include "kernels/cpu/cpu_wide.h"
 #include "kernels/ref/ref.h"
 
-// Below this many activations the caller quantises alone: cheaper than another barrier.
-#define SERIAL_QUANTIZE 16384
+// Up to so many activations the caller quantises alone: cheaper than another barrier.
+#define SERIAL_QUANTIZE 8192
 // Weights of a group of panels that should stay in the second-level cache while tiles pass.
 #define GROUP_BYTES ((size_t)192 << 10)
-
-// From so many rows of x on unpacking a panel once and for all pays: sooner for types with super-blocks, whose unpacking
-// takes longer.
-#define WIDE_ROWS 40
-#define WIDE_ROWS_SUPER 24
-// Wide panels of a group, which lie in the second-level cache too; never fewer than two.
-#define WIDE_GROUP_BYTES ((size_t)256 << 10)
 
 // Magnitudes above this many times the mean of the blocks' largest ones are outliers; part of the op's contract.
 #define OUTLIER_FACTOR 1.6f
@@ -39,18 +31,19 @@ typedef struct matmul_range {
     int32_t end;
 } matmul_range;
 
+// A tile that is being quantised.
+typedef struct matmul_tile {
+    const float *x[CPU_TILE_COLS]; // its rows
+    float limits[CPU_TILE_COLS];   // what outliers exceed
+} matmul_tile;
+
 typedef struct matmul_job {
     const wtl_matmul *a;
     const cpu_matmul_kernels *kernels;
     const cpu_vec_kernels *vec;
-    float *rows;           // [n_threads, CPU_TILE_COLS, K] rows of x that an input gives
-    cpu_act *acts;         // tile t starts at first_column(t) * n_blocks and is [n_blocks, columns of the tile]
-    cpu_outlier *outliers; // [x.rows, max_outliers]; a tile's lie together at its first column's
-    int32_t *n_outliers;   // [n_tiles]
-    int32_t max_outliers;
-    int32_t n_blocks, n_tiles;
-    uint8_t *wide; // [n_threads, wide_bytes] the group at hand of each thread; NULL: panels are multiplied as they are
-    size_t wide_bytes;
+    float *rows; // [n_threads, CPU_TILE_COLS, K] rows of x that an input gives
+    cpu_tiles x;
+    cpu_wide *wide; // NULL: panels are multiplied as they are
     int32_t group[WTL_MATMUL_PARTS];         // panels per group
     int32_t groups_end[WTL_MATMUL_PARTS];    // running count of groups over the parts; equal to the one before: a float part
     _Atomic int32_t next;                    // tile to quantise
@@ -66,27 +59,10 @@ static const cpu_panel_kernels *kernels_of(const matmul_job *job, const cpu_weig
     return w->layout == CPU_LAYOUT_PLANES ? &job->kernels->planes->panels : job->kernels->types[w->base.dtype];
 }
 
-// What kernels take for panel p; in *planes where that is not one piece of memory.
-static const void *panel_at(const cpu_weight *w, int32_t p, cpu_planes *planes) {
-    if (w->layout == CPU_LAYOUT_PANELS) return (const uint8_t *)w->data + (size_t)p * w->panel_bytes;
-    *planes = cpu_planes_at(&w->planes, (size_t)w->n_blocks, p);
-    return planes;
-}
-
 // Bytes of one row in the file, for the widest quantised type (Q8_0), padded to keep threads on their own cache lines.
 static size_t file_row_bytes(int32_t max_cols) { return (blocks_up(max_cols) * sizeof(block_q8_0) + 127) / 64 * 64; }
 
 static size_t acts_bytes(int32_t max_rows, int32_t max_cols) { return (size_t)max_rows * blocks_up(max_cols) * sizeof(cpu_act); }
-
-static size_t wide_panel_bytes(int32_t n_blocks, size_t block_bytes) { return (size_t)n_blocks * block_bytes; }
-
-// A thread's wide group when x has that many columns. One block more: a load may begin late in the last one.
-static size_t wide_group_bytes(int32_t cols) {
-    const size_t two = 2 * wide_panel_bytes((int32_t)blocks_up(cols), sizeof(cpu_wide_block));
-    return (two > WIDE_GROUP_BYTES ? two : WIDE_GROUP_BYTES) + sizeof(cpu_wide_block);
-}
-
-static uint8_t *line_up(uint8_t *p) { return p + (size_t)(-(uintptr_t)p & 63); }
 
 // A thread's rows of an input, each at the start of a cache line.
 static size_t input_stride(int32_t cols) { return ((size_t)cols + 15) / 16 * 16; }
@@ -95,26 +71,17 @@ static size_t tile_rows_bytes(int32_t cols) { return CPU_TILE_COLS * input_strid
 size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
     const size_t outlier_bytes = (size_t)CPU_MAX_OUTLIERS(limits->max_cols) * sizeof(cpu_outlier) + sizeof(int32_t);
     size_t acts = acts_bytes(limits->max_rows, limits->max_cols) + (size_t)limits->max_rows * outlier_bytes;
-    if (limits->max_rows >= WIDE_ROWS_SUPER) acts += (size_t)n_threads * wide_group_bytes(limits->max_cols);
-    acts += 2 * 64 + (size_t)n_threads * tile_rows_bytes(limits->max_cols);
+    acts += 2 * 64 + (size_t)n_threads * tile_rows_bytes(limits->max_cols) + cpu_wide_scratch_bytes(limits, n_threads);
     const size_t rows = (size_t)n_threads * file_row_bytes(limits->max_cols);
     return acts > rows ? acts : rows;
 }
 
 // ---- quantising x ---------------------------------------------------------------------------------------------------
-static int32_t first_column(const matmul_job *job, int32_t tile) {
-    return (int32_t)((int64_t)job->a->x.rows * tile / job->n_tiles);
-}
-
-static cpu_outlier *tile_outliers(const matmul_job *job, int32_t tile) {
-    return job->outliers + (size_t)first_column(job, tile) * (size_t)job->max_outliers;
-}
-
 // Magnitudes of a column above this are its outliers. With a NaN or Inf in the column it is NaN, which nothing exceeds.
 static float outlier_limit(const matmul_job *job, const cpu_act *acts, int32_t n) {
     float sum = 0;
-    for (int32_t b = 0; b < job->n_blocks; b++) sum += acts[(ptrdiff_t)b * n].d;
-    return OUTLIER_FACTOR * 127 * (sum / (float)job->n_blocks);
+    for (int32_t b = 0; b < job->x.n_blocks; b++) sum += acts[(ptrdiff_t)b * n].d;
+    return OUTLIER_FACTOR * 127 * (sum / (float)job->x.n_blocks);
 }
 
 // Bits of the outliers in block b; d is its step.
@@ -124,7 +91,7 @@ static uint32_t outliers_of(const matmul_job *job, const float *x, int32_t b, fl
 
 static int32_t count_outliers(const matmul_job *job, const float *x, const cpu_act *acts, int32_t n, float limit) {
     int32_t found = 0;
-    for (int32_t b = 0; b < job->n_blocks; b++) {
+    for (int32_t b = 0; b < job->x.n_blocks; b++) {
         found += __builtin_popcount(outliers_of(job, x, b, acts[(ptrdiff_t)b * n].d, limit));
     }
     return found;
@@ -136,14 +103,6 @@ static void quantize_rest(const matmul_job *job, const float *x, uint32_t outlie
     memcpy(rest, x, sizeof rest);
     for (; outliers; outliers &= outliers - 1) rest[__builtin_ctz(outliers)] = 0;
     job->kernels->quantize(rest, 1, act, 1);
-}
-
-// Quantises one column of a tile of n and returns what its outliers exceed: a decision about the column alone.
-static float quantize_column(const matmul_job *job, const float *x, cpu_act *acts, int32_t n) {
-    job->kernels->quantize(x, job->n_blocks, acts, n);
-    float limit = outlier_limit(job, acts, n);
-    while (count_outliers(job, x, acts, n, limit) > job->max_outliers) limit *= 2;
-    return limit;
 }
 
 // Takes the outliers of block b out of the tile's n columns and appends them to out, by k and column; returns how many.
@@ -177,102 +136,85 @@ static const float *input_row(const matmul_job *job, int32_t i, float *to) {
     return to;
 }
 
-static void quantize_tile(const matmul_job *job, int32_t tile, int32_t thread) {
-    const int32_t first = first_column(job, tile), n = first_column(job, tile + 1) - first;
-    cpu_act *acts = job->acts + (size_t)first * (size_t)job->n_blocks;
-    cpu_outlier *outliers = tile_outliers(job, tile);
-    const float *x[CPU_TILE_COLS];
-    float limits[CPU_TILE_COLS];
-    const size_t stride = input_stride(job->a->x.cols);
-    float *rows = job->rows + (size_t)thread * CPU_TILE_COLS * stride;
-    for (int32_t c = 0; c < n; c++) {
-        x[c] = input_row(job, first + c, rows + (size_t)c * stride);
-        limits[c] = quantize_column(job, x[c], acts + c, n);
-    }
+// A tile's rows of an input lie in this slot.
+static float *slot_rows(const matmul_job *job, int32_t slot) { return job->rows + (size_t)slot * CPU_TILE_COLS * input_stride(job->a->x.cols); }
+
+// Quantises column c of a tile and decides what its outliers exceed: of the column alone.
+static void quantize_column(const matmul_job *job, int32_t tile, int32_t c, int32_t slot, matmul_tile *work) {
+    const int32_t first = cpu_first_column(&job->x, tile), n = cpu_columns_of(&job->x, tile);
+    const float *x = input_row(job, first + c, slot_rows(job, slot) + (size_t)c * input_stride(job->a->x.cols));
+    cpu_act *acts = job->x.acts + (size_t)first * (size_t)job->x.n_blocks + c;
+    job->kernels->quantize(x, job->x.n_blocks, acts, n);
+    float limit = outlier_limit(job, acts, n);
+    while (count_outliers(job, x, acts, n, limit) > job->x.max_outliers) limit *= 2;
+    work->x[c] = x;
+    work->limits[c] = limit;
+}
+
+// When all columns of a tile are quantised.
+static void finish_tile(const matmul_job *job, int32_t tile, int32_t slot, const matmul_tile *work) {
+    const int32_t n = cpu_columns_of(&job->x, tile);
+    cpu_act *acts = job->x.acts + (size_t)cpu_first_column(&job->x, tile) * (size_t)job->x.n_blocks;
+    cpu_outlier *outliers = cpu_tile_outliers(&job->x, tile);
     int32_t found = 0;
-    for (int32_t b = 0; b < job->n_blocks; b++) {
-        found += take_outliers(job, x, b, limits, acts + (ptrdiff_t)b * n, n, outliers + found);
+    for (int32_t b = 0; b < job->x.n_blocks; b++) {
+        found += take_outliers(job, work->x, b, work->limits, acts + (ptrdiff_t)b * n, n, outliers + found);
     }
-    job->n_outliers[tile] = found;
+    job->x.n_outliers[tile] = found;
+    if (job->wide) cpu_wide_tile_done(job->wide, &job->x, tile, (int32_t *)(void *)slot_rows(job, slot)); // the rows are not wanted any more
+}
+
+static void quantize_tile(const matmul_job *job, int32_t tile, int32_t slot) {
+    matmul_tile work;
+    for (int32_t c = 0; c < cpu_columns_of(&job->x, tile); c++) quantize_column(job, tile, c, slot, &work);
+    finish_tile(job, tile, slot, &work);
 }
 
 static void quantize_run(void *ctx, int32_t thread, int32_t n_threads) {
     matmul_job *job = ctx;
     (void)n_threads;
     int32_t tile;
-    while ((tile = atomic_fetch_add(&job->next, 1)) < job->n_tiles) quantize_tile(job, tile, thread);
+    while ((tile = atomic_fetch_add(&job->next, 1)) < job->x.n_tiles) quantize_tile(job, tile, thread);
 }
 
 static void quantize_all(cpu_pool *pool, matmul_job *job) {
     atomic_store(&job->next, 0);
-    if ((int64_t)job->a->x.rows * job->a->x.cols > SERIAL_QUANTIZE) {
+    if (job->x.n_tiles > 1 && (int64_t)job->a->x.rows * job->a->x.cols > SERIAL_QUANTIZE) {
         pool_run(pool, quantize_run, job);
     } else {
-        for (int32_t t = 0; t < job->n_tiles; t++) quantize_tile(job, t, 0);
+        for (int32_t t = 0; t < job->x.n_tiles; t++) quantize_tile(job, t, 0);
     }
 }
 
 // ---- multiplying ----------------------------------------------------------------------------------------------------
-// What all panels have in common that are multiplied with a tile; the rest is multiply_panels' to fill in.
-static cpu_panel_args tile_args(const matmul_job *job, int32_t part, int32_t tile) {
-    const int32_t column = first_column(job, tile);
-    const wtl_mat out = job->a->part[part].out;
+// What all panels have in common that are multiplied with a tile; the panel and its output are still to be filled in.
+static cpu_panel_args tile_args(const cpu_tiles *x, int32_t tile) {
     return (cpu_panel_args){
-        .act = job->acts + (size_t)column * (size_t)job->n_blocks,
-        .outliers = tile_outliers(job, tile),
-        .n_outliers = job->n_outliers[tile],
-        .n_blocks = job->n_blocks,
-        .out = out.data + (int64_t)column * out.stride,
-        .out_stride = out.stride,
-        .accumulate = job->a->accumulate,
+        .act = x->acts + (size_t)cpu_first_column(x, tile) * (size_t)x->n_blocks,
+        .outliers = cpu_tile_outliers(x, tile),
+        .n_outliers = x->n_outliers[tile],
+        .n_blocks = x->n_blocks,
     };
-}
-
-// A tile times what begins at a panel of the weight: that panel, or two of them.
-static void multiply_panels(const matmul_job *job, int32_t part, cpu_panel_args args, cpu_panel_kernel kernel, const void *panel, int32_t p, int32_t n) {
-    const int32_t row = p * CPU_PANEL_ROWS, left = job->a->part[part].w->rows - row;
-    const wtl_weight *bias = job->a->part[part].bias;
-    args.panel = panel;
-    args.n_rows = left < n * CPU_PANEL_ROWS ? left : n * CPU_PANEL_ROWS;
-    args.out += row;
-    args.bias = bias ? cpu_vector(bias) + row : NULL;
-    kernel(&args);
-}
-
-static int32_t columns_of(const matmul_job *job, int32_t tile) { return first_column(job, tile + 1) - first_column(job, tile); }
-
-static void multiply_wide(const matmul_job *job, int32_t part, int32_t first, int32_t end, uint8_t *wide) {
-    const cpu_weight *w = cpu_weight_of(job->a->part[part].w);
-    const cpu_panel_kernels *kernels = kernels_of(job, w);
-    const size_t wide_bytes = wide_panel_bytes(job->n_blocks, kernels->wide->block_bytes);
-    cpu_planes planes;
-    for (int32_t p = first; p < end; p++) kernels->widen(panel_at(w, p, &planes), job->n_blocks, wide + (size_t)(p - first) * wide_bytes);
-    for (int32_t t = 0; t < job->n_tiles; t++) {
-        const int32_t n_columns = columns_of(job, t);
-        cpu_panel_args args = tile_args(job, part, t);
-        args.panel_bytes = wide_bytes;
-        for (int32_t p = first; p < end; p += 2) {
-            const int32_t n = p + 1 < end ? 2 : 1;
-            multiply_panels(job, part, args, n == 2 ? kernels->wide->two[n_columns] : kernels->wide->one[n_columns],
-                            wide + (size_t)(p - first) * wide_bytes, p, n);
-        }
-    }
 }
 
 static void multiply_group(const matmul_job *job, int32_t part, int32_t group, int32_t thread) {
     const cpu_weight *w = cpu_weight_of(job->a->part[part].w);
     const int32_t first = group * job->group[part];
     const int32_t end = w->n_panels - first < job->group[part] ? w->n_panels : first + job->group[part];
+    const cpu_panel_kernels *kernels = kernels_of(job, w);
     if (job->wide) {
-        multiply_wide(job, part, first, end, job->wide + (size_t)thread * job->wide_bytes);
+        cpu_wide_multiply(job->wide, job->a, part, kernels, first, end, thread);
         return;
     }
-    const cpu_panel_kernels *kernels = kernels_of(job, w);
     cpu_planes planes;
-    for (int32_t t = 0; t < job->n_tiles; t++) {
-        const cpu_panel_kernel kernel = kernels->columns[columns_of(job, t)];
-        const cpu_panel_args args = tile_args(job, part, t);
-        for (int32_t p = first; p < end; p++) multiply_panels(job, part, args, kernel, panel_at(w, p, &planes), p, 1);
+    for (int32_t t = 0; t < job->x.n_tiles; t++) {
+        const cpu_panel_kernel kernel = kernels->columns[cpu_columns_of(&job->x, t)];
+        cpu_panel_args args = tile_args(&job->x, t);
+        for (int32_t p = first; p < end; p++) {
+            args.panel = cpu_panel_at(w, p, &planes);
+            cpu_place_output(job->a, part, p, 1, cpu_first_column(&job->x, t), &args);
+            kernel(&args);
+        }
     }
 }
 
@@ -293,11 +235,8 @@ static void multiply_run(void *ctx, int32_t thread, int32_t n_threads) {
 
 // Most panels of a group that its cache holds.
 static int32_t most_panels(const matmul_job *job, const cpu_weight *w) {
-    if (job->n_tiles <= 1 || !w->panel_bytes) return INT32_MAX;
-    if (!job->wide) return (int32_t)(GROUP_BYTES / w->panel_bytes);
-    const size_t bytes = wide_panel_bytes(job->n_blocks, kernels_of(job, w)->wide->block_bytes);
-    const int32_t pairs = (int32_t)(WIDE_GROUP_BYTES / (2 * bytes));
-    return pairs < 1 ? 2 : 2 * pairs;
+    const int32_t passes = job->wide ? cpu_wide_rounds(job->wide) : job->x.n_tiles;
+    return passes <= 1 || !w->panel_bytes ? INT32_MAX : (int32_t)(GROUP_BYTES / w->panel_bytes);
 }
 
 // Group sizes: large enough to reuse tiles, small enough that every thread gets several groups. Wide ones are pairs.
@@ -338,48 +277,37 @@ bool cpu_matmul_fits(const cpu_stream *s, const wtl_matmul *a) {
     return true;
 }
 
-// Carves the stream's scratch for a job whose acts, tiles and outliers are counted.
-static void carve(matmul_job *job, const cpu_stream *stream, int32_t n_threads, bool wide) {
-    const int32_t rows = job->a->x.rows;
-    job->acts = stream->quant_scratch;
-    job->outliers = (cpu_outlier *)(void *)(job->acts + (size_t)rows * (size_t)job->n_blocks);
-    job->n_outliers = (int32_t *)(void *)(job->outliers + (size_t)rows * (size_t)job->max_outliers);
-    uint8_t *rest = line_up((uint8_t *)(void *)(job->n_outliers + job->n_tiles));
-    job->rows = (float *)(void *)rest;
-    if (!wide) return;
-    job->wide = line_up(rest + (size_t)n_threads * tile_rows_bytes(job->a->x.cols));
-    job->wide_bytes = wide_group_bytes(job->a->x.cols);
-}
-
-static bool wide_pays(const cpu_matmul_kernels *kernels, const wtl_matmul *a) {
-    for (int32_t i = 0; i < a->n_parts; i++) {
-        const wtl_dtype dtype = a->part[i].w->dtype;
-        if (!is_packed(a->part[i].w)) continue;
-        if (!kernels->types[dtype]->wide || a->x.rows < (wtl_dtype_get(dtype)->block_weights > 32 ? WIDE_ROWS_SUPER : WIDE_ROWS)) return false;
-    }
-    return true;
-}
-
+// Tiles for x and the rest of the job, in the stream's scratch.
 static void begin(matmul_job *job, wtl_stream *s, const wtl_matmul *a, bool wide) {
     const cpu_backend *be = cpu_of(s);
-    const int32_t tile_columns = wide ? CPU_WIDE_COLS : CPU_TILE_COLS;
-    *job = (matmul_job){.a = a, .kernels = be->matmul, .vec = be->vec, .n_blocks = a->x.cols / 32};
-    job->n_tiles = (a->x.rows + tile_columns - 1) / tile_columns;
-    job->max_outliers = CPU_MAX_OUTLIERS(a->x.cols);
-    carve(job, (const cpu_stream *)s, pool_threads(be->pool), wide);
+    const int32_t rows = a->x.rows, n_threads = pool_threads(be->pool);
+    *job = (matmul_job){.a = a, .kernels = be->matmul, .vec = be->vec};
+    cpu_tiles *x = &job->x;
+    x->n_blocks = a->x.cols / 32;
+    x->n_tiles = (rows + CPU_TILE_COLS - 1) / CPU_TILE_COLS;
+    x->tile_columns = rows / x->n_tiles;
+    x->n_long = rows % x->n_tiles;
+    x->max_outliers = CPU_MAX_OUTLIERS(a->x.cols);
+    x->acts = ((cpu_stream *)s)->quant_scratch;
+    x->outliers = (cpu_outlier *)(void *)(x->acts + (size_t)rows * (size_t)x->n_blocks);
+    x->n_outliers = (int32_t *)(void *)(x->outliers + (size_t)rows * (size_t)x->max_outliers);
+    uint8_t *rest = cpu_line_up((uint8_t *)(void *)(x->n_outliers + x->n_tiles));
+    job->rows = (float *)(void *)rest;
+    if (wide) job->wide = cpu_wide_begin(cpu_line_up(rest + (size_t)n_threads * tile_rows_bytes(a->x.cols)), x, n_threads);
 }
 
 void cpu_matmul_tile(wtl_stream *s, const wtl_matmul *a, cpu_panel_args *args) {
     matmul_job job;
     begin(&job, s, a, false);
     quantize_tile(&job, 0, 0);
-    *args = tile_args(&job, 0, 0);
+    *args = tile_args(&job.x, 0);
+    cpu_place_output(a, 0, 0, 1, 0, args);
 }
 
 static void matmul_packed(wtl_stream *s, const wtl_matmul *a) {
     const cpu_backend *be = cpu_of(s);
     matmul_job job;
-    begin(&job, s, a, wide_pays(be->matmul, a));
+    begin(&job, s, a, cpu_wide_pays(be->matmul, a));
     quantize_all(be->pool, &job);
     plan_groups(&job, pool_active(be->pool));
     pool_run(be->pool, multiply_run, &job);

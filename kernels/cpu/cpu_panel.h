@@ -91,13 +91,12 @@ typedef struct cpu_panel_args {
 
 typedef void (*cpu_panel_kernel)(const cpu_panel_args *a);
 
-// Wide panels: a panel for many tiles of columns is unpacked once into scratch memory, codes to bytes and scales to f32, so
-// that the kernel is left with nothing but products. Codes with a zero point are moved so that it is 128. Accumulators start
+// Wide panels: for several tiles of columns a span of a panel's blocks is unpacked once into the first-level cache, codes to bytes and
+// scales to f32, so that the kernel is left with nothing but products. Codes with a zero point are moved so that it is 128. Accumulators start
 // at CPU_WIDE_ONE, the bits of 1.5 * 2^23: read as a float, one with the integer sum n in it is 1.5 * 2^23 + n, so that one
 // FMA with d and c = -1.5 * 2^23 d gives d * n, rounded once, as a conversion and a product would. The results have the same
 // bits as those of the other kernels.
 #define CPU_WIDE_ONE 0x4B400000
-#define CPU_WIDE_COLS 6 // times two panels are 12 accumulators: enough to hide the latency of a multiply-add
 typedef struct cpu_wide_block {
     uint8_t q[512];        // as in panel_q8_0
     float d[16], c[16];    // d: of the first 16 weights, for types with two scales
@@ -106,16 +105,50 @@ typedef struct cpu_wide_block {
 
 #define CPU_WIDE_BYTES(halves, has_min) (512 + 2 * 64 + ((halves) + ((has_min) ? 1 + (halves) : 0)) * 64) // of cpu_wide_block, as far as it is used
 
+// Memory to fetch into the second-level cache while a span is multiplied: with each block of it the next step[i] bytes from at[i] on.
+#define CPU_AHEAD_STREAMS 5
+typedef struct cpu_ahead {
+    int32_t n;
+    const uint8_t *at[CPU_AHEAD_STREAMS];
+    size_t step[CPU_AHEAD_STREAMS];
+} cpu_ahead;
+
+// A tile's sums when a span ends. 64-byte aligned, like all that kernels of wide panels sum up in memory.
+typedef struct cpu_wide_sums { _Alignas(64) float products[2][CPU_TILE_COLS][CPU_PANEL_ROWS]; } cpu_wide_sums;
+
+// What kernels of wide panels take besides: which blocks of K their panels and activations are.
+typedef struct cpu_wide_span {
+    int32_t first_block; // of the row; so many as n_blocks of cpu_panel_args says
+    bool first, last;
+    cpu_wide_sums *sums; // kept from one span to the next; not read in the first one, not written in the last
+    // What the last span adds to each column of which a bit is set in used.
+    const float (*outlier_sums)[2][CPU_PANEL_ROWS]; // [columns]
+    uint32_t used;
+    cpu_ahead ahead;
+} cpu_wide_span;
+
+// sums[column] += weight times value, for outliers of many tiles, by k. panels: the span that has the weights of [first_k, end_k).
+typedef struct cpu_wide_outliers {
+    const void *panels;
+    size_t panel_bytes;
+    int32_t first_k, end_k;
+    const cpu_outlier *next, *end; // next: set to the first one behind the span
+    float (*sums)[2][CPU_PANEL_ROWS];
+} cpu_wide_outliers;
+
+typedef void (*cpu_wide_kernel)(const cpu_panel_args *a, const cpu_wide_span *span);
+
 // A kind of wide panels: types differ in scales and minima only.
 typedef struct cpu_wide_kernels {
     size_t block_bytes;
-    cpu_panel_kernel one[CPU_WIDE_COLS + 1], two[CPU_WIDE_COLS + 1]; // panels at a time, by number of columns
+    cpu_wide_kernel one[CPU_TILE_COLS + 1], two[CPU_TILE_COLS + 1]; // panels at a time, by number of columns
+    void (*outliers[3])(cpu_wide_outliers *a);                      // by panels
 } cpu_wide_kernels;
 
 typedef struct cpu_panel_kernels {
     cpu_panel_kernel columns[CPU_TILE_COLS + 1]; // by number of columns; [0] unused
     const cpu_wide_kernels *wide;                // NULL: none, and so for all types of the instruction set
-    void (*widen)(const void *panel, int32_t n_blocks, void *out);
+    void (*widen)(const void *panel, int32_t first_block, int32_t n_blocks, void *out); // a span of a panel
 } cpu_panel_kernels;
 
 // x [n_blocks * 32] to out[0], out[stride], ...: round to nearest, d = largest magnitude / 127.

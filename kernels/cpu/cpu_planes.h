@@ -38,6 +38,14 @@ static inline cpu_planes cpu_planes_at(const cpu_planes *all, size_t n_blocks, i
                         {all->reach[0] + r, all->reach[1] + r}, all->largest};
 }
 
+// Where panel `panel` begins in each plane, and the bytes of a block there; how many those are, at most CPU_AHEAD_STREAMS.
+static inline int32_t cpu_planes_streams(const cpu_planes *all, size_t n_blocks, int32_t panel, const uint8_t **at, size_t *block_bytes) {
+    const cpu_planes p = cpu_planes_at(all, n_blocks, panel);
+    at[0] = p.high, at[1] = p.low, at[2] = p.bit3, at[3] = p.bit2, at[4] = (const uint8_t *)p.scale;
+    block_bytes[0] = 256, block_bytes[1] = 128, block_bytes[2] = block_bytes[3] = 64, block_bytes[4] = 32;
+    return 5;
+}
+
 // The sketch of one panel times a tile.
 typedef struct cpu_sketch_args {
     const cpu_planes *panel;

@@ -93,10 +93,10 @@ CPU_INLINE void planes_run(const int nc, const cpu_panel_args *a) {
     panel_end(a, nc, planes_outliers, f);
 }
 
-static void planes_widen(const void *panel, int32_t n_blocks, void *out) {
+static void planes_widen(const void *panel, int32_t first_block, int32_t n_blocks, void *out) {
     const cpu_planes w = *(const cpu_planes *)panel;
     uint8_t *to = out;
-    for (size_t b = 0; b < (size_t)n_blocks; b++, to += CPU_WIDE_BYTES(false, false)) {
+    for (size_t b = (size_t)first_block; b < (size_t)first_block + (size_t)n_blocks; b++, to += CPU_WIDE_BYTES(false, false)) {
         cpu_wide_block *wide = (cpu_wide_block *)(void *)to;
         CPU_UNROLL
         for (int g = 0; g < 8; g++) _mm512_storeu_si512(wide->q + 64 * g, planes_codes(&w, b, g, 8));

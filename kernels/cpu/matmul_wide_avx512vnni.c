@@ -1,6 +1,6 @@
-// Kernels of wide panels (cpu_panel.h), AVX-512 VNNI: one or two panels of 16 rows times 1..6 columns.
+// Kernels of wide panels (cpu_panel.h), AVX-512 VNNI: one or two panels of 16 rows times 1..8 columns.
 //
-// Two panels share each broadcast of activations: two loads serve twelve multiply-adds less often than one would need. The
+// Two panels share each broadcast of activations: it would take as many loads as multiply-adds otherwise. The
 // order of arithmetic is that of panel_avx512vnni.h, and so are the bits.
 // SPDX-License-Identifier: Apache-2.0
 #include <immintrin.h>
@@ -24,33 +24,10 @@ CPU_INLINE __m512i start_second(const wide_form form, const cpu_act *x) {
     return form.biased ? broadcast(&x->wide_high) : _mm512_setzero_si512();
 }
 
-// f + the terms of one block of 32.
-CPU_INLINE __m512 wide_add(const wide_form form, const cpu_wide_block *w, const cpu_act *x, __m512i first, __m512i second, __m512 f) {
-    __m512 t = _mm512_fmadd_ps(_mm512_castsi512_ps(first), _mm512_loadu_ps(w->d), _mm512_loadu_ps(w->c));
-    if (form.halves) t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(second), _mm512_loadu_ps(w->more[0]), t);
-    if (form.halves && form.has_min) {
-        const __m512i low = broadcast(&x->neg_low), high = _mm512_sub_epi32(broadcast(&x->neg), low);
-        t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(low), _mm512_loadu_ps(w->more[1]), t);
-        t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(high), _mm512_loadu_ps(w->more[2]), t);
-    }
-    f = _mm512_fmadd_ps(t, _mm512_set1_ps(x->d), f);
-    if (!form.halves && form.has_min) f = _mm512_fmadd_ps(_mm512_loadu_ps(w->more[0]), _mm512_set1_ps(x->s), f);
-    return f;
-}
-
-CPU_INLINE void wide_block(const wide_form form, const int np, const int nc, const cpu_wide_block *const *w, const cpu_act *x,
-                           __m512 (*f)[CPU_WIDE_COLS]) {
-    __m512i first[2][CPU_WIDE_COLS], second[2][CPU_WIDE_COLS]; // second: groups 4..7 of types with two scales
-    CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) {
-        CPU_UNROLL
-        for (int p = 0; p < np; p++) {
-            first[p][c] = start_first(form, x + c);
-            if (form.halves) second[p][c] = start_second(form, x + c);
-        }
-    }
+// dot += groups 0..3 or 4..7 of each panel's block times columns of which x is this block's.
+CPU_INLINE void wide_dots(const int half, const int np, const int nc, const cpu_wide_block *const *w, const cpu_act *x, __m512i (*dot)[CPU_TILE_COLS]) {
     CPU_UNROLL
-    for (int g = 0; g < 8; g++) {
+    for (int g = 4 * half; g < 4 * half + 4; g++) {
         __m512i q[2];
         CPU_UNROLL
         for (int p = 0; p < np; p++) q[p] = _mm512_loadu_si512(w[p]->q + 64 * g);
@@ -59,16 +36,54 @@ CPU_INLINE void wide_block(const wide_form form, const int np, const int nc, con
             __m512i a = _mm512_set1_epi32(x[c].q4[g]);
             if (np > 1) __asm__("" : "+v"(a)); // one load for both panels: the compiler would fold one into each product
             CPU_UNROLL
-            for (int p = 0; p < np; p++) {
-                __m512i *dot = form.halves && g >= 4 ? &second[p][c] : &first[p][c];
-                *dot = _mm512_dpbusd_epi32(*dot, q[p], a);
-            }
+            for (int p = 0; p < np; p++) dot[p][c] = _mm512_dpbusd_epi32(dot[p][c], q[p], a);
         }
     }
+}
+
+// The sum of the first groups as a product with their scale, and that of the others added.
+CPU_INLINE __m512 wide_first(const cpu_wide_block *w, __m512i dot) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(dot), _mm512_loadu_ps(w->d), _mm512_loadu_ps(w->c));
+}
+CPU_INLINE __m512 wide_second(const wide_form form, const cpu_wide_block *w, const cpu_act *x, __m512i dot, __m512 t) {
+    t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_loadu_ps(w->more[0]), t);
+    if (!form.has_min) return t;
+    const __m512i low = broadcast(&x->neg_low), high = _mm512_sub_epi32(broadcast(&x->neg), low);
+    t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(low), _mm512_loadu_ps(w->more[1]), t);
+    return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(high), _mm512_loadu_ps(w->more[2]), t);
+}
+
+// f += the products of one block.
+CPU_INLINE void wide_block(const wide_form form, const int np, const int nc, const cpu_wide_block *const *w, const cpu_act *x,
+                           __m512 (*f)[CPU_TILE_COLS]) {
+    __m512i dot[2][CPU_TILE_COLS];
+    __m512 t[2][CPU_TILE_COLS];
     CPU_UNROLL
     for (int p = 0; p < np; p++) {
         CPU_UNROLL_COLUMNS
-        for (int c = 0; c < nc; c++) f[p][c] = wide_add(form, w[p], x + c, first[p][c], form.halves ? second[p][c] : first[p][c], f[p][c]);
+        for (int c = 0; c < nc; c++) dot[p][c] = start_first(form, x + c);
+    }
+    wide_dots(0, np, nc, w, x, dot);
+    if (form.halves) {
+        CPU_UNROLL
+        for (int p = 0; p < np; p++) {
+            CPU_UNROLL_COLUMNS
+            for (int c = 0; c < nc; c++) {
+                t[p][c] = wide_first(w[p], dot[p][c]);
+                if (np * nc > 8) __asm__("" : "+m"(t[p][c])); // to memory: the registers are for sums
+                dot[p][c] = start_second(form, x + c);
+            }
+        }
+    }
+    wide_dots(1, np, nc, w, x, dot);
+    CPU_UNROLL
+    for (int p = 0; p < np; p++) {
+        CPU_UNROLL_COLUMNS
+        for (int c = 0; c < nc; c++) {
+            const __m512 sum = form.halves ? wide_second(form, w[p], x + c, dot[p][c], t[p][c]) : wide_first(w[p], dot[p][c]);
+            f[p][c] = _mm512_fmadd_ps(sum, _mm512_set1_ps(x[c].d), f[p][c]);
+            if (!form.halves && form.has_min) f[p][c] = _mm512_fmadd_ps(_mm512_loadu_ps(w[p]->more[0]), _mm512_set1_ps(x[c].s), f[p][c]);
+        }
     }
 }
 
@@ -81,33 +96,27 @@ CPU_INLINE __m512 wide_weight(const wide_form form, const cpu_wide_block *w, uin
     return _mm512_fmadd_ps(code, d, _mm512_loadu_ps(w->more[form.halves ? 1 + i / 16 : 0]));
 }
 
-// sums[c] = sum over column c's outliers of weight times value, by k; bit c of the result: column c has any.
-CPU_INLINE uint32_t wide_outliers(const wide_form form, const int np, const cpu_panel_args *a, float (*sums)[2][CPU_PANEL_ROWS]) {
+CPU_INLINE void wide_outliers(const wide_form form, const int np, cpu_wide_outliers *a) {
     const size_t block_bytes = CPU_WIDE_BYTES(form.halves, form.has_min);
-    for (int c = 0; c < CPU_WIDE_COLS; c++) {
-        for (int p = 0; p < np; p++) _mm512_storeu_ps(sums[c][p], _mm512_setzero_ps());
-    }
-    uint32_t used = 0;
-    const cpu_outlier *o = a->outliers, *const end = o + a->n_outliers;
-    while (o < end) {
-        const int32_t k = o->k;
+    const cpu_outlier *o = a->next, *const end = a->end;
+    while (o < end && o->k < a->end_k) {
+        const uint32_t k = (uint32_t)(o->k - a->first_k);
         __m512 weight[2];
         CPU_UNROLL
-        for (int p = 0; p < np; p++) {
-            weight[p] = wide_weight(form, block_of(a->panel, a->panel_bytes, p, (size_t)((uint32_t)k / 32) * block_bytes), (uint32_t)k % 32);
-        }
-        for (; o < end && o->k == k; o++) {
-            float(*sum)[CPU_PANEL_ROWS] = sums[o->column];
+        for (int p = 0; p < np; p++) weight[p] = wide_weight(form, block_of(a->panels, a->panel_bytes, p, (size_t)(k / 32) * block_bytes), k % 32);
+        for (const int32_t same = o->k; o < end && o->k == same; o++) {
             const __m512 x = _mm512_set1_ps(o->x);
-            used |= 1u << o->column;
             CPU_UNROLL
-            for (int p = 0; p < np; p++) _mm512_storeu_ps(sum[p], _mm512_fmadd_ps(weight[p], x, _mm512_loadu_ps(sum[p])));
+            for (int p = 0; p < np; p++) {
+                float *sum = a->sums[o->column][p];
+                _mm512_store_ps(sum, _mm512_fmadd_ps(weight[p], x, _mm512_load_ps(sum)));
+            }
         }
     }
-    return used;
+    a->next = o;
 }
 
-CPU_INLINE void wide_store(const cpu_panel_args *a, const int np, const int nc, __m512 (*f)[CPU_WIDE_COLS]) {
+CPU_INLINE void wide_store(const cpu_panel_args *a, const int np, const int nc, __m512 (*f)[CPU_TILE_COLS]) {
     CPU_UNROLL
     for (int p = 0; p < np; p++) {
         const int32_t left = a->n_rows - p * CPU_PANEL_ROWS;
@@ -124,14 +133,20 @@ CPU_INLINE void wide_store(const cpu_panel_args *a, const int np, const int nc, 
     }
 }
 
-CPU_INLINE void wide_run(const wide_form form, uint32_t (*outliers)(const cpu_panel_args *, float (*)[2][CPU_PANEL_ROWS]), const int np,
-                         const int nc, const cpu_panel_args *a) {
+CPU_INLINE void wide_fetch(const cpu_ahead *ahead, size_t block) {
+    for (int32_t s = 0; s < ahead->n; s++) {
+        const char *at = (const char *)ahead->at[s] + block * ahead->step[s];
+        for (size_t i = 0; i < ahead->step[s]; i += 64) _mm_prefetch(at + i, _MM_HINT_T1);
+    }
+}
+
+CPU_INLINE void wide_run(const wide_form form, const int np, const int nc, const cpu_panel_args *a, const cpu_wide_span *span) {
     const size_t block_bytes = CPU_WIDE_BYTES(form.halves, form.has_min);
-    __m512 f[2][CPU_WIDE_COLS];
+    __m512 f[2][CPU_TILE_COLS];
     CPU_UNROLL
     for (int p = 0; p < np; p++) {
         CPU_UNROLL_COLUMNS
-        for (int c = 0; c < nc; c++) f[p][c] = _mm512_setzero_ps();
+        for (int c = 0; c < nc; c++) f[p][c] = span->first ? _mm512_setzero_ps() : _mm512_load_ps(span->sums->products[p][c]);
     }
     const cpu_act *x = a->act;
     for (int32_t b = 0; b < a->n_blocks; b++, x += nc) {
@@ -139,42 +154,49 @@ CPU_INLINE void wide_run(const wide_form form, uint32_t (*outliers)(const cpu_pa
         CPU_UNROLL
         for (int p = 0; p < np; p++) w[p] = block_of(a->panel, a->panel_bytes, p, (size_t)b * block_bytes);
         wide_block(form, np, nc, w, x, f);
+        wide_fetch(&span->ahead, (size_t)b);
     }
-    if (a->n_outliers) {
-        float sums[CPU_WIDE_COLS][2][CPU_PANEL_ROWS];
-        const uint32_t used = outliers(a, sums);
-        CPU_UNROLL_COLUMNS
-        for (int c = 0; c < nc; c++) {
-            if (!(used >> c & 1)) continue;
-            CPU_UNROLL
-            for (int p = 0; p < np; p++) f[p][c] = _mm512_add_ps(f[p][c], _mm512_loadu_ps(sums[c][p]));
+    if (!span->last) {
+        CPU_UNROLL
+        for (int p = 0; p < np; p++) {
+            CPU_UNROLL_COLUMNS
+            for (int c = 0; c < nc; c++) _mm512_store_ps(span->sums->products[p][c], f[p][c]);
         }
+        return;
+    }
+    CPU_UNROLL_COLUMNS
+    for (int c = 0; c < nc; c++) {
+        if (!(span->used >> c & 1)) continue;
+        CPU_UNROLL
+        for (int p = 0; p < np; p++) f[p][c] = _mm512_add_ps(f[p][c], _mm512_load_ps(span->outlier_sums[c][p]));
     }
     wide_store(a, np, nc, f);
 }
 
 #if CPU_SANITIZED
 #define WIDE_ANY(kind, np)                                                                                             \
-    static __attribute__((noinline)) void kind##_##np##_any(int nc, const cpu_panel_args *a) { wide_run(kind##_form, kind##_outliers_##np, np, nc, a); }
-#define WIDE_COLUMN(kind, np, nc) static void kind##_##np##_##nc(const cpu_panel_args *a) { kind##_##np##_any(nc, a); }
+    static __attribute__((noinline)) void kind##_##np##_any(int nc, const cpu_panel_args *a, const cpu_wide_span *s) { \
+        wide_run(kind##_form, np, nc, a, s);                                                     \
+    }
+#define WIDE_COLUMN(kind, np, nc) static void kind##_##np##_##nc(const cpu_panel_args *a, const cpu_wide_span *s) { kind##_##np##_any(nc, a, s); }
 #else
 #define WIDE_ANY(kind, np)
-#define WIDE_COLUMN(kind, np, nc) static void kind##_##np##_##nc(const cpu_panel_args *a) { wide_run(kind##_form, kind##_outliers_##np, np, nc, a); }
+#define WIDE_COLUMN(kind, np, nc)                                                                                      \
+    static void kind##_##np##_##nc(const cpu_panel_args *a, const cpu_wide_span *s) { wide_run(kind##_form, np, nc, a, s); }
 #endif
 #define WIDE_PANELS(kind, np)                                                                                          \
-    static __attribute__((noinline)) uint32_t kind##_outliers_##np(const cpu_panel_args *a, float (*sums)[2][CPU_PANEL_ROWS]) { \
-        return wide_outliers(kind##_form, np, a, sums);                                                                \
-    }                                                                                                                  \
+    static void kind##_outliers_##np(cpu_wide_outliers *a) { wide_outliers(kind##_form, np, a); }                    \
     WIDE_ANY(kind, np)                                                                                                 \
     WIDE_COLUMN(kind, np, 1) WIDE_COLUMN(kind, np, 2) WIDE_COLUMN(kind, np, 3)                                         \
-    WIDE_COLUMN(kind, np, 4) WIDE_COLUMN(kind, np, 5) WIDE_COLUMN(kind, np, 6)
+    WIDE_COLUMN(kind, np, 4) WIDE_COLUMN(kind, np, 5) WIDE_COLUMN(kind, np, 6) WIDE_COLUMN(kind, np, 7) WIDE_COLUMN(kind, np, 8)
 #define WIDE_KERNELS(kind, halves, has_min, biased)                                                                    \
     static const wide_form kind##_form = {halves, has_min, biased};                                                    \
     WIDE_PANELS(kind, 1)                                                                                               \
     WIDE_PANELS(kind, 2)                                                                                               \
     const cpu_wide_kernels cpu_wide_##kind = {CPU_WIDE_BYTES(halves, has_min),                                         \
-                                              {NULL, kind##_1_1, kind##_1_2, kind##_1_3, kind##_1_4, kind##_1_5, kind##_1_6}, \
-                                              {NULL, kind##_2_1, kind##_2_2, kind##_2_3, kind##_2_4, kind##_2_5, kind##_2_6}};
+                                              {NULL, kind##_1_1, kind##_1_2, kind##_1_3, kind##_1_4, kind##_1_5, kind##_1_6, kind##_1_7, kind##_1_8}, \
+                                              {NULL, kind##_2_1, kind##_2_2, kind##_2_3, kind##_2_4, kind##_2_5, kind##_2_6, kind##_2_7, kind##_2_8}, \
+                                              {NULL, kind##_outliers_1, kind##_outliers_2}};
 
 WIDE_KERNELS(plain, false, false, true)
 WIDE_KERNELS(min, false, true, false)

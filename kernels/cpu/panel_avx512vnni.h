@@ -237,10 +237,10 @@ CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_
     panel_end(a, nc, outliers, f);
 }
 
-// A panel's wide form; n_blocks of 32.
-CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t n_blocks, void *out) {
+// The wide form of blocks of 32 of a panel; where a type has super-blocks, whole ones.
+CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t first_block, int32_t n_blocks, void *out) {
     const size_t block_bytes = CPU_WIDE_BYTES(form.split, form.has_min);
-    const uint8_t *w = panel;
+    const uint8_t *w = (const uint8_t *)panel + (size_t)first_block / (size_t)form.subs * form.block_bytes;
     uint8_t *to = out;
     const __m512i zero = _mm512_set1_epi8((char)(form.zero_shift < 0 ? 0 : 128 - (1 << form.zero_shift)));
     for (int32_t b = 0; b < n_blocks; b += form.subs, w += form.block_bytes) {
@@ -277,7 +277,7 @@ CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t n_
     PANEL_ANY(name)                                                                                                    \
     PANEL_COLUMN(name, 1) PANEL_COLUMN(name, 2) PANEL_COLUMN(name, 3) PANEL_COLUMN(name, 4)                            \
     PANEL_COLUMN(name, 5) PANEL_COLUMN(name, 6) PANEL_COLUMN(name, 7) PANEL_COLUMN(name, 8)                            \
-    static void name##_widen(const void *panel, int32_t n_blocks, void *out) { panel_widen(name##_form, panel, n_blocks, out); } \
+    static void name##_widen(const void *panel, int32_t first, int32_t n, void *out) { panel_widen(name##_form, panel, first, n, out); } \
     const cpu_panel_kernels cpu_matmul_##name##_avx512vnni = {                                                         \
         {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}, &cpu_wide_##kind, name##_widen};
 

@@ -3,7 +3,7 @@
 // First the kernels by themselves: ten panels of 2048 weights a row and one tile of activations, over and over, so that all lies in the
 // second-level cache; multiply-adds a second and their share of a loop of nothing but multiply-adds. Then, with AVX-512 VNNI, which
 // other instructions share the multiplier: twelve vpdpbusd and twelve of another kind in turns take the time of both when they do,
-// the longer one's time when they do not. Then the kernels of wide panels, two of them times six columns, with what widening costs.
+// the longer one's time when they do not. Then the kernels of wide panels, two of them at a time, with what widening costs.
 // Usage: panel_bench [columns, 1 to 8]; environment: WTL_CPU_MASK.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/clock.h"
 
-enum { N_BLOCKS = 64, N_PANELS = 10, PASSES = 20, ROUNDS = 40 };
+enum { N_BLOCKS = 64, N_PANELS = 10, WIDE_SPAN = 16, WIDE_TILES = 32, PASSES = 20, ROUNDS = 40 };
 
 typedef struct panel_type {
     const char *name;
@@ -42,26 +42,32 @@ static double gmacs_of(const panel_type *type, cpu_panel_kernel kernel, int32_t 
     return (double)PASSES * N_PANELS * CPU_PANEL_ROWS * columns * N_BLOCKS * 32 / (double)best;
 }
 
-// Two wide panels times CPU_WIDE_COLS columns, and how many products' time widening both takes; 0 without such kernels.
-static double wide_gmacs_of(const panel_type *type, const cpu_panel_kernels *kernels, const uint8_t *weights, uint8_t *wide, const cpu_act *acts,
-                            double *widening) {
+// Two panels' span of blocks, widened into the first-level cache, times WIDE_TILES tiles, whose activations come from the second-level one;
+// and how many columns' time widening it takes. 0 without such kernels.
+static double wide_gmacs_of(const panel_type *type, const cpu_panel_kernels *kernels, int32_t columns, const uint8_t *weights, uint8_t *wide,
+                            const cpu_act *acts, double *widening) {
     if (!kernels->wide) return 0;
-    float out[CPU_WIDE_COLS * 2 * CPU_PANEL_ROWS];
-    const size_t panel_bytes = (size_t)(N_BLOCKS / type->subs) * type->block_bytes, wide_bytes = N_BLOCKS * kernels->wide->block_bytes;
+    float out[CPU_TILE_COLS * 2 * CPU_PANEL_ROWS];
+    const size_t panel_bytes = (size_t)(N_BLOCKS / type->subs) * type->block_bytes, wide_bytes = WIDE_SPAN * kernels->wide->block_bytes;
+    cpu_wide_sums sums;
+    const cpu_wide_span first = {.first = true, .sums = &sums};
     uint64_t best = UINT64_MAX, best_widen = UINT64_MAX;
     for (int round = 0; round < ROUNDS; round++) {
         const uint64_t start = wtl_clock_ns();
-        for (int p = 0; p < N_PANELS; p++) kernels->widen(weights + (size_t)p * panel_bytes, N_BLOCKS, wide + (size_t)p * wide_bytes);
+        for (int i = 0; i < PASSES * N_PANELS; i++) {
+            kernels->widen(weights + (size_t)(i % N_PANELS) * panel_bytes, i / N_PANELS * WIDE_SPAN % N_BLOCKS, WIDE_SPAN, wide + (size_t)(i & 1) * wide_bytes);
+        }
         const uint64_t widened = wtl_clock_ns();
-        for (int i = 0; i < PASSES * N_PANELS / 2; i++) {
-            kernels->wide->two[CPU_WIDE_COLS](&(cpu_panel_args){.panel = wide + (size_t)(2 * i % N_PANELS) * wide_bytes, .panel_bytes = wide_bytes,
-                .act = acts, .n_blocks = N_BLOCKS, .n_rows = 2 * CPU_PANEL_ROWS, .out = out, .out_stride = 2 * CPU_PANEL_ROWS});
+        for (int i = 0; i < PASSES * WIDE_TILES; i++) {
+            kernels->wide->two[columns](&(cpu_panel_args){.panel = wide, .panel_bytes = wide_bytes, .act = acts + i % WIDE_TILES * WIDE_SPAN * columns,
+                .n_blocks = WIDE_SPAN, .n_rows = 2 * CPU_PANEL_ROWS, .out = out, .out_stride = 2 * CPU_PANEL_ROWS}, &first);
         }
         best_widen = least(best_widen, widened - start);
         best = least(best, wtl_clock_ns() - widened);
     }
-    *widening = (double)best_widen / ((double)best / PASSES / CPU_WIDE_COLS); // in columns
-    return (double)PASSES * N_PANELS * CPU_PANEL_ROWS * CPU_WIDE_COLS * N_BLOCKS * 32 / (double)best;
+    const double column = (double)best / (PASSES * WIDE_TILES * 2 * columns); // one panel's span times one
+    *widening = (double)best_widen / (PASSES * N_PANELS) / column;
+    return (double)CPU_PANEL_ROWS * WIDE_SPAN * 32 / column;
 }
 
 #if defined(__x86_64__)
@@ -121,19 +127,19 @@ int main(int argc, char **argv) {
     if (isa == CPU_ISA_AVX512VNNI) peak = print_ports();
 #endif
     // Panels behind the last one: kernels prefetch ahead. Codes and scales of one value: speed does not depend on them.
-    const size_t bytes = (size_t)(N_PANELS + 2) * N_BLOCKS * sizeof(panel_q8_0), act_bytes = sizeof(cpu_act) * N_BLOCKS * CPU_TILE_COLS;
+    const size_t bytes = (size_t)(N_PANELS + 2) * N_BLOCKS * sizeof(panel_q8_0), act_bytes = sizeof(cpu_act) * (N_BLOCKS + WIDE_TILES * WIDE_SPAN) * CPU_TILE_COLS;
     uint8_t *weights = wtl_pages_alloc(bytes);
     cpu_act *acts = wtl_pages_alloc(act_bytes);
-    const size_t wide_bytes = (size_t)(N_PANELS * N_BLOCKS + 1) * sizeof(cpu_wide_block);
+    const size_t wide_bytes = (size_t)(2 * WIDE_SPAN + 1) * sizeof(cpu_wide_block);
     uint8_t *wide = wtl_pages_alloc(wide_bytes);
     if (!weights || !acts || !wide) return 1;
     memset(weights, 0x11, bytes);
-    for (int i = 0; i < N_BLOCKS * CPU_TILE_COLS; i++) acts[i] = (cpu_act){.d = 1e-3f, .s = 1e-3f};
+    for (size_t i = 0; i < act_bytes / sizeof(cpu_act); i++) acts[i] = (cpu_act){.d = 1e-3f, .s = 1e-3f};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         const cpu_panel_kernels *kernels = cpu_matmul_table(isa)->types[types[i].dtype];
         double widening = 0;
         const double gmacs = gmacs_of(&types[i], kernels->columns[columns], columns, weights, acts);
-        const double wide_gmacs = wide_gmacs_of(&types[i], kernels, weights, wide, acts, &widening);
+        const double wide_gmacs = wide_gmacs_of(&types[i], kernels, columns, weights, wide, acts, &widening);
         printf("%s %s, %d columns: %.0f GMAC/s", cpu_isa_name(isa), types[i].name, columns, gmacs);
         if (peak > 0) printf(", %.0f %% of %.0f", 100 * gmacs / peak, peak);
         if (wide_gmacs > 0) printf("; wide %.0f, %.0f %%, and widening is %.1f columns", wide_gmacs, 100 * wide_gmacs / peak, widening);

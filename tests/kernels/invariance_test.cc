@@ -68,6 +68,37 @@ TEST_P(Invariance, Matmul) {
     }
 }
 
+// More rows than go by with one unpacking of a panel, and panels longer than what is unpacked at a time.
+TEST_P(Invariance, MatmulOfManyRows) {
+    std::mt19937 random(kSeed);
+    const int cols = 1536, n = 300;
+    const auto many = [n](int n_threads) {
+        Rig::Options options = threads(n_threads);
+        options.limits.max_rows = n;
+        return options;
+    };
+    for (wtl_dtype dtype : {WTL_DTYPE_Q4_1, WTL_DTYPE_Q8_0, WTL_DTYPE_Q2_K, WTL_DTYPE_Q4_K, WTL_DTYPE_Q6_K}) {
+        SCOPED_TRACE(testing::Message() << wtl_dtype_get(dtype)->name << ", seed " << kSeed);
+        const HostWeight w = random_weight(random, dtype, 83, cols); // an odd number of panels
+        MatmulProblem p;
+        p.x = random_matrix(random, n, cols, Fill::Outlier);
+        p.accumulate = true;
+        p.parts = {{&w, random_vector(random, 83, 0, 1), random_matrix(random, n, 83, Fill::Normal)}};
+        Host whole;
+        for (int n_threads : thread_counts(GetParam())) {
+            Rig rig(GetParam(), many(n_threads));
+            CHECKER_RIG(rig);
+            const Host all = run_matmul(rig, p)[0];
+            if (!whole.rows) whole = all;
+            ASSERT_TRUE(same_bits(all, whole)) << n_threads << " threads";
+        }
+        Rig rig(GetParam(), many(1));
+        for (auto [at, size] : {std::pair(0, 1), std::pair(255, 8), std::pair(250, 20), std::pair(13, 270)}) {
+            ASSERT_TRUE(same_bits(run_matmul(rig, rows_of(p, at, size))[0], whole.slice(at, size))) << "rows " << at << ".." << at + size - 1 << " alone";
+        }
+    }
+}
+
 // Sets that differ in nothing but how an exact product of integers is made.
 TEST(InvarianceOfSets, MatmulGivesTheSameBits) {
     for (auto [one, other] : {std::pair("avx2", "avxvnni"), std::pair("neon_dotprod", "neon_i8mm")}) {

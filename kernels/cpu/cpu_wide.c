@@ -1,0 +1,219 @@
+// See cpu_wide.h.
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/cpu_wide.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+// From so many rows of x on widening pays: it takes the time of three or four columns.
+#define WIDE_ROWS (CPU_TILE_COLS + 1)
+// Two panels' span; activations and sums pass through what it leaves of a first-level cache of 32 KiB.
+#define WIDE_SPAN_BYTES ((size_t)28 << 10)
+// Activations of a round, which pass from the second-level cache once for each pair of panels.
+#define WIDE_ROUND_BYTES ((size_t)1024 << 10)
+#define WIDE_MIN_TILES 8
+#define WIDE_MAX_TILES 32
+
+// A thread's own.
+typedef struct wide_space {
+    cpu_wide_sums sums[WIDE_MAX_TILES];
+    float outlier_sums[WIDE_MAX_TILES * CPU_TILE_COLS][2][CPU_PANEL_ROWS];
+    // One block more: a load may begin late in the last one.
+    _Alignas(64) uint8_t blocks[WIDE_SPAN_BYTES + sizeof(cpu_wide_block)];
+} wide_space;
+_Static_assert(WIDE_SPAN_BYTES >= 2 * 8 * sizeof(cpu_wide_block), "a super-block of two panels");
+
+typedef struct wide_tile {
+    const cpu_act *acts;
+    int32_t column, n_columns;
+    uint32_t used; // bit c: column c of the tile has outliers
+} wide_tile;
+
+// Tiles that go by with one widening.
+typedef struct wide_round {
+    _Atomic int32_t left; // tiles to quantise
+    int32_t first;        // tile
+    int32_t n_tiles, n_columns;
+    wide_tile tiles[WIDE_MAX_TILES];
+    cpu_outlier *outliers; // [n_outliers] by k; the column is one of the round's
+    int32_t n_outliers;
+} wide_round;
+
+struct cpu_wide {
+    int32_t n_rounds;
+    wide_round *rounds;
+    wide_space *spaces; // [n_threads]
+};
+
+bool cpu_wide_pays(const cpu_matmul_kernels *kernels, const wtl_matmul *a) {
+    for (int32_t i = 0; i < a->n_parts; i++) {
+        if (cpu_weight_of(a->part[i].w)->n_panels > 0 && !kernels->types[a->part[i].w->dtype]->wide) return false;
+    }
+    return a->x.rows >= WIDE_ROWS;
+}
+
+static int32_t most_rounds(int32_t n_tiles) { return (n_tiles + WIDE_MIN_TILES - 1) / WIDE_MIN_TILES; }
+
+size_t cpu_wide_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
+    if (limits->max_rows < WIDE_ROWS) return 0;
+    const int32_t tiles = (limits->max_rows + CPU_TILE_COLS - 1) / CPU_TILE_COLS;
+    return sizeof(cpu_wide) + (size_t)most_rounds(tiles) * sizeof(wide_round) + (size_t)n_threads * sizeof(wide_space) +
+           (size_t)limits->max_rows * (size_t)CPU_MAX_OUTLIERS(limits->max_cols) * sizeof(cpu_outlier) + 2 * 64;
+}
+
+static int32_t tiles_of_round(const cpu_tiles *x) {
+    const size_t most = WIDE_ROUND_BYTES / ((size_t)x->n_blocks * CPU_TILE_COLS * sizeof(cpu_act));
+    return most < WIDE_MIN_TILES ? WIDE_MIN_TILES : most > WIDE_MAX_TILES ? WIDE_MAX_TILES : (int32_t)most;
+}
+
+cpu_wide *cpu_wide_begin(void *at, const cpu_tiles *x, int32_t n_threads) {
+    const int32_t tiles = tiles_of_round(x);
+    cpu_wide *wide = at;
+    wide->spaces = (wide_space *)(void *)cpu_line_up((uint8_t *)(wide + 1));
+    wide->rounds = (wide_round *)(void *)(wide->spaces + n_threads);
+    wide->n_rounds = (x->n_tiles + tiles - 1) / tiles;
+    cpu_outlier *outliers = (cpu_outlier *)(void *)cpu_line_up((uint8_t *)(wide->rounds + wide->n_rounds));
+    for (int32_t i = 0; i < wide->n_rounds; i++) {
+        wide_round *round = &wide->rounds[i];
+        round->first = (int32_t)((int64_t)x->n_tiles * i / wide->n_rounds);
+        round->n_tiles = (int32_t)((int64_t)x->n_tiles * (i + 1) / wide->n_rounds) - round->first;
+        round->n_columns = cpu_first_column(x, round->first + round->n_tiles) - cpu_first_column(x, round->first);
+        round->outliers = outliers + (size_t)cpu_first_column(x, round->first) * (size_t)x->max_outliers;
+        for (int32_t t = 0; t < round->n_tiles; t++) {
+            const int32_t column = cpu_first_column(x, round->first + t);
+            round->tiles[t] = (wide_tile){x->acts + (size_t)column * (size_t)x->n_blocks, column, cpu_columns_of(x, round->first + t), 0};
+        }
+        atomic_init(&round->left, round->n_tiles);
+    }
+    return wide;
+}
+
+int32_t cpu_wide_rounds(const cpu_wide *wide) { return wide->n_rounds; }
+
+// ---- outliers -------------------------------------------------------------------------------------------------------
+// Of the round's tiles into one list, by k. next [K]: where the next one with that k goes.
+static void sort_outliers(const cpu_tiles *x, wide_round *round, int32_t *next) {
+    const int32_t n_k = 32 * x->n_blocks;
+    memset(next, 0, (size_t)n_k * sizeof *next);
+    for (int32_t t = round->first; t < round->first + round->n_tiles; t++) {
+        const cpu_outlier *o = cpu_tile_outliers(x, t);
+        for (int32_t i = 0; i < x->n_outliers[t]; i++) next[o[i].k]++;
+    }
+    int32_t before = 0;
+    for (int32_t k = 0; k < n_k; k++) {
+        const int32_t n = next[k];
+        next[k] = before;
+        before += n;
+    }
+    round->n_outliers = before;
+    for (int32_t t = 0; t < round->n_tiles; t++) {
+        const cpu_outlier *o = cpu_tile_outliers(x, round->first + t);
+        wide_tile *tile = &round->tiles[t];
+        for (int32_t i = 0; i < x->n_outliers[round->first + t]; i++) {
+            round->outliers[next[o[i].k]++] = (cpu_outlier){o[i].k, tile->column - round->tiles[0].column + o[i].column, o[i].x};
+            tile->used |= 1u << o[i].column;
+        }
+    }
+}
+
+void cpu_wide_tile_done(cpu_wide *wide, const cpu_tiles *x, int32_t tile, int32_t *scratch) {
+    wide_round *round = wide->rounds;
+    while (tile >= round->first + round->n_tiles) round++;
+    if (atomic_fetch_sub(&round->left, 1) == 1) sort_outliers(x, round, scratch);
+}
+
+// ---- multiplying ----------------------------------------------------------------------------------------------------
+// What to fetch while n tiles are multiplied: the next slice of two panels from p on with each.
+static cpu_ahead ahead_of(const cpu_weight *w, int32_t p, int32_t n) {
+    cpu_ahead ahead = {0};
+    if (p >= w->n_panels) return ahead;
+    if (w->layout == CPU_LAYOUT_PANELS) {
+        ahead.n = 1;
+        ahead.at[0] = (const uint8_t *)w->data + (size_t)p * w->panel_bytes;
+        ahead.step[0] = (w->panel_bytes + (size_t)w->n_blocks - 1) / (size_t)w->n_blocks;
+    } else {
+        ahead.n = cpu_planes_streams(&w->planes, (size_t)w->n_blocks, p, ahead.at, ahead.step);
+    }
+    for (int32_t i = 0; i < ahead.n; i++) ahead.step[i] = (2 * ahead.step[i] + (size_t)n - 1) / (size_t)n;
+    return ahead;
+}
+
+// Blocks of a span, so that all spans are about as long. Super-blocks stay whole.
+static int32_t span_blocks(const cpu_weight *w, size_t block_bytes) {
+    const int32_t unit = cpu_packing_of(w->base.dtype)->block_weights / 32;
+    const int32_t most = (int32_t)(WIDE_SPAN_BYTES / (2 * block_bytes)) / unit * unit;
+    const int32_t spans = (w->n_blocks + most - 1) / most, even = (w->n_blocks + spans - 1) / spans;
+    return (even + unit - 1) / unit * unit;
+}
+
+// One or two panels of a part times a round.
+typedef struct wide_pair {
+    const cpu_weight *w;
+    const cpu_panel_kernels *kernels;
+    const wide_round *round;
+    int32_t panel, n_panels;
+    cpu_panel_args args; // what the calls for all tiles have in common
+    wide_space *space;
+} wide_pair;
+
+// Widens the span's panels, and multiplies the outliers that meet them.
+static void widen_span(const wide_pair *pair, const cpu_panel_args *args, const cpu_wide_span *span, cpu_wide_outliers *outliers) {
+    cpu_planes planes;
+    for (int32_t p = 0; p < pair->n_panels; p++) {
+        const void *panel = cpu_panel_at(pair->w, pair->panel + p, &planes);
+        pair->kernels->widen(panel, span->first_block, args->n_blocks, pair->space->blocks + (size_t)p * args->panel_bytes);
+    }
+    outliers->panel_bytes = args->panel_bytes;
+    outliers->first_k = 32 * span->first_block;
+    outliers->end_k = outliers->first_k + 32 * args->n_blocks;
+    pair->kernels->wide->outliers[pair->n_panels](outliers);
+}
+
+// The span that lies in the thread's space times all tiles.
+static void multiply_span(const wide_pair *pair, cpu_panel_args args, cpu_wide_span *span) {
+    const cpu_wide_kernel *kernels = pair->n_panels == 2 ? pair->kernels->wide->two : pair->kernels->wide->one;
+    const wide_tile *tile = pair->round->tiles, *const end = tile + pair->round->n_tiles;
+    span->sums = pair->space->sums;
+    span->outlier_sums = (const float (*)[2][CPU_PANEL_ROWS])pair->space->outlier_sums;
+    for (; tile < end; tile++) {
+        args.act = tile->acts + (ptrdiff_t)span->first_block * tile->n_columns;
+        span->used = tile->used;
+        kernels[tile->n_columns](&args, span);
+        args.out += (ptrdiff_t)tile->n_columns * args.out_stride;
+        span->sums++;
+        span->outlier_sums += tile->n_columns;
+        for (int32_t s = 0; s < span->ahead.n; s++) span->ahead.at[s] += (size_t)args.n_blocks * span->ahead.step[s];
+    }
+}
+
+static void multiply_pair(const wide_pair *pair, bool fetch_next) {
+    const wide_round *round = pair->round;
+    const int32_t n_blocks = pair->w->n_blocks, most = span_blocks(pair->w, pair->kernels->wide->block_bytes);
+    cpu_wide_outliers outliers = {.panels = pair->space->blocks, .next = round->outliers, .end = round->outliers + round->n_outliers,
+                                  .sums = pair->space->outlier_sums};
+    if (round->n_outliers) memset(outliers.sums, 0, (size_t)round->n_columns * sizeof *outliers.sums);
+    cpu_wide_span span = {.first = true};
+    if (fetch_next) span.ahead = ahead_of(pair->w, pair->panel + pair->n_panels, round->n_tiles);
+    cpu_panel_args args = pair->args;
+    for (; span.first_block < n_blocks; span.first_block += args.n_blocks, span.first = false) {
+        args.n_blocks = n_blocks - span.first_block < most ? n_blocks - span.first_block : most;
+        args.panel_bytes = (size_t)args.n_blocks * pair->kernels->wide->block_bytes;
+        span.last = span.first_block + args.n_blocks == n_blocks;
+        widen_span(pair, &args, &span, &outliers);
+        multiply_span(pair, args, &span);
+    }
+}
+
+void cpu_wide_multiply(cpu_wide *wide, const wtl_matmul *a, int32_t part, const cpu_panel_kernels *kernels, int32_t first, int32_t end,
+                       int32_t thread) {
+    wide_pair pair = {.w = cpu_weight_of(a->part[part].w), .kernels = kernels, .space = &wide->spaces[thread]};
+    for (int32_t r = 0; r < wide->n_rounds; r++) {
+        pair.round = &wide->rounds[r];
+        for (pair.panel = first; pair.panel < end; pair.panel += 2) {
+            pair.n_panels = pair.panel + 1 < end ? 2 : 1;
+            pair.args = (cpu_panel_args){.panel = pair.space->blocks};
+            cpu_place_output(a, part, pair.panel, pair.n_panels, pair.round->tiles[0].column, &pair.args);
+            multiply_pair(&pair, r == 0);
+        }
+    }
+}
