@@ -154,15 +154,17 @@ double worst_error(const Shape &s, const Sequence &x) {
                 score[t] *= (double)(1.0f / std::sqrt((float)s.head_dim));
                 top = std::max(top, score[t]);
             }
-            for (int t = first; t <= p; t++) total += score[t] = std::exp(score[t] - top);
+            std::vector<double> largest(p + 1);
+            for (int t = first; t <= p; t++) {
+                total += score[t] = std::exp(score[t] - top);
+                for (int d = 0; d < s.head_dim; d++) largest[t] = std::max(largest[t], (double)std::fabs(x.v[at(t) + d]));
+            }
             for (int d = 0; d < s.head_dim; d++) {
                 double want = 0.0, size = 0.0;
                 for (int t = first; t <= p; t++) {
-                    float magnitude = 0.0f;
-                    for (int i = 0; i < s.head_dim; i++)
-                        if (i == d || s.dtype != WTL_DTYPE_F32) magnitude = std::max(magnitude, std::fabs(x.v[at(t) + i]));
-                    want += score[t] / total * x.v[at(t) + d];
-                    size += score[t] / total * (double)magnitude;
+                    const double weight = score[t] / total, v = x.v[at(t) + d];
+                    want += weight * v;
+                    size += weight * (s.dtype == WTL_DTYPE_F32 ? std::fabs(v) : largest[t]);
                 }
                 double error = std::fabs(x.out[((size_t)p * s.heads() + h) * s.head_dim + d] - want) / size;
                 if (!(error <= worst)) worst = error; // NaN too
