@@ -15,6 +15,7 @@
 #include "kernels/cpu/cpu.h"
 #include "runtime/base/alloc.h"
 #include "runtime/wattle.h"
+#include "tests/support/checked_build.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/vector_sets.h"
 
@@ -132,7 +133,7 @@ TEST_P(Invariance, ThirtyTwoSequencesMixedAndAloneGiveTheSameBits) {
     std::vector<std::vector<Logits>> want;
     for (const Tokens &t : tokens) want.push_back(alone(one, t, kv_));
 
-    for (int threads = 1; threads <= 3; threads++) {
+    for (int threads = kChecked ? 3 : 1; threads <= 3; threads++) { // under a sanitizer one company is enough: more show no other memory
         Engine engine(model_->path(), threads);
         Session session(engine, options(kSeqs, kBatch, kv_));
         std::vector<int> seq(kSeqs, -1);
