@@ -16,7 +16,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/checked.h"
 
-#define SLAB_BYTES ((size_t)64 << 20) // address space only: pages that no weight covers are never touched
+#define SLAB_BYTES ((size_t)256 << 20) // address space: of what no weight covers a huge page is touched at most
 #define WEIGHT_ALIGN 64
 
 typedef struct cpu_slab {
