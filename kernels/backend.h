@@ -143,6 +143,7 @@ typedef struct wtl_attention_arithmetic { wtl_arithmetic keys, values; } wtl_att
 // row come out as NaN or Inf somewhere in that row and nowhere else. All mats of one op have equal rows. No entry is NULL.
 typedef struct wtl_backend_ops {
     const char *name; // "ref", "cpu", "cuda"
+    bool host_reads;  // backend memory may be read by the host, after sync, where it lies; without, as ref has it, it is downloaded
 
     // -- memory and lifetime; any thread --
     void (*close)(wtl_backend *be); // no stream and no weight may be left

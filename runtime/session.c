@@ -83,7 +83,8 @@ static wtl_status plan_session(const wtl_engine *engine, const wtl_session_optio
                wtl_mul_size((size_t)p->o.n_seq_max, (size_t)p->max_slots, &table_words) &&
                wtl_add_size(p->index_words, table_words, &p->index_words);
     }
-    fits = fits && wtl_mul_size((size_t)p->o.n_logits_max, (size_t)c->n_vocab, &p->logits_bytes) &&
+    const size_t n_copied = engine->be->ops->host_reads ? 0 : (size_t)p->o.n_logits_max;
+    fits = fits && wtl_mul_size(n_copied, (size_t)c->n_vocab, &p->logits_bytes) &&
            wtl_mul_size(p->logits_bytes, sizeof(float), &p->logits_bytes) && p->index_words <= SIZE_MAX / sizeof(int32_t);
     if (!fits) return wtl_fail(err, WTL_ERR_LIMIT, "a session of %d tokens and %d sequences is too large", p->o.n_ctx, p->o.n_seq_max);
     p->limits = (wtl_stream_limits){
@@ -151,11 +152,11 @@ wtl_status wtl_session_open(const wtl_engine *engine, const wtl_session_options 
     }
 
     s->index_host = wtl_malloc(p->index_words * sizeof(int32_t));
-    s->logits = wtl_pages_alloc(p->logits_bytes);
+    if (p->logits_bytes) s->logits = wtl_pages_alloc(p->logits_bytes);
     s->seq_work = wtl_calloc((size_t)p->o.n_seq_max, sizeof *s->seq_work);
     s->seen = wtl_calloc((size_t)p->o.n_seq_max, sizeof *s->seen);
     s->chunk = wtl_calloc((size_t)p->o.n_batch, sizeof *s->chunk);
-    if (!s->index_host || !s->logits || !s->seq_work || !s->seen || !s->chunk) {
+    if (!s->index_host || (p->logits_bytes && !s->logits) || !s->seq_work || !s->seen || !s->chunk) {
         status = wtl_fail(err, WTL_ERR_NO_MEMORY, "out of memory for a session of %d tokens", p->o.n_ctx);
         goto fail;
     }
@@ -352,7 +353,7 @@ static wtl_status run_forward(wtl_session *s, const wtl_entry *entries, int32_t 
     s->stream->ops->set_threads(s->stream, step_threads(s));
     s->stream->head_bytes = 0;
     model_forward(m, s->stream, &step);
-    if (s->work.n_logits)
+    if (s->work.n_logits && s->logits)
         s->stream->ops->download(s->stream, s->logits, s->acts.logits.data,
                                  (size_t)s->work.n_logits * (size_t)m->config.n_vocab * sizeof(float));
     const wtl_status status = s->stream->ops->sync(s->stream, err);
@@ -404,7 +405,8 @@ wtl_status wtl_session_step(wtl_session *s, const wtl_entry *entries, int32_t n,
 
 const float *wtl_session_logits(const wtl_session *s, int32_t i) {
     if (i < 0 || i >= s->work.n_logits) return NULL;
-    return s->logits + (size_t)i * (size_t)s->engine->model->config.n_vocab;
+    const wtl_mat *made = &s->acts.logits;
+    return s->logits ? s->logits + (size_t)i * (size_t)made->cols : made->data + (size_t)i * (size_t)made->stride;
 }
 
 wtl_step_work wtl_session_work(const wtl_session *s) { return s->work; }

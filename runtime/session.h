@@ -16,7 +16,7 @@ typedef struct session_plan {
     work_shape work;
     size_t kv_layer_bytes;
     size_t block_bytes[WTL_KV_GROUPS_MAX], pool_bytes[WTL_KV_GROUPS_MAX];
-    size_t acts_bytes, index_words, logits_bytes;
+    size_t acts_bytes, index_words, logits_bytes; // logits_bytes: of the host's copy
     int32_t max_slots; // row length of block tables
 } session_plan;
 
@@ -37,7 +37,7 @@ struct wtl_session {
     void *acts_memory;
     int32_t *index_memory, *index_host;
     step_index index, host;
-    float *logits; // [n_logits_max, n_vocab]
+    float *logits; // [n_logits_max, n_vocab], a copy; NULL: they are read where the step leaves them
     wtl_acts acts;
     wtl_seq_work *seq_work; // [n_seq_max]
     wtl_entry *chunk;       // [n_batch] for wtl_session_prefill

@@ -106,6 +106,7 @@ static void stream_copy(wtl_stream *s, void *dst, const void *src, size_t bytes)
 // ---- the table ------------------------------------------------------------------------------------------------------
 static const wtl_backend_ops cpu_ops = {
     .name = "cpu",
+    .host_reads = true,
     .close = backend_close,
     .describe = backend_describe,
     .alloc = backend_alloc,
