@@ -15,6 +15,7 @@
 #define SPLIT_ROWS 32                     // steps up to this many rows are split by partition
 #define SPLIT_BYTES_MAX ((size_t)16 << 20) // partials kept for that, unless one row alone needs more
 #define SMALL_WORK 65536                  // multiply-adds below which waking other threads costs more than it saves
+#define SMALL_STORE 1024                  // numbers of K below which it does for storing: each takes a cache line of its own
 
 // ---- KV cache ---------------------------------------------------------------------------------------------------
 cpu_kv_layout cpu_kv_head_layout(const wtl_kv_shape *shape) {
@@ -65,7 +66,7 @@ static void kv_write_thread(void *ctx, int32_t thread, int32_t n_threads) {
 void cpu_kv_write(wtl_stream *s, wtl_mat k, wtl_mat v, const wtl_kv *kv, const wtl_rows *rows) {
     cpu_backend *be = cpu_of(s);
     kv_write_job job = {be->vec, k, v, kv, rows};
-    if ((int64_t)rows->n_rows * k.cols < SMALL_WORK) kv_write_range(&job, 0, rows->n_rows);
+    if ((int64_t)rows->n_rows * k.cols < SMALL_STORE) kv_write_range(&job, 0, rows->n_rows);
     else pool_run(be->pool, kv_write_thread, &job);
 }
 
