@@ -52,7 +52,7 @@ CPU_INLINE void multiply_tile(const int R, const int NC, const tile_input in, co
             b[c] = (const int16_t *)(const void *)(in.columns[in.across ? s + c : s] + in.offset + (size_t)c * in.step);
         for (int32_t i = 0; i < in.n; i++) {
             ivec column[TILE_COLUMNS * COLUMN_VECS];
-            if (R < TILE_ROWS_MAX && in.ahead) { // more rows need the time for arithmetic anyway
+            if (in.ahead) {
                 CPU_UNROLL for (int c = 0; c < NC; c++)
                     __builtin_prefetch(in.ahead[in.across ? c : s] + in.ahead_offset + (size_t)c * in.step + (size_t)i * 64, 0, 2);
             }
@@ -186,7 +186,7 @@ static void soften_group(const cpu_attend_tile *t, const row_group *g, float per
     }
 }
 
-// What a few rows read after the keys or values of block b: those of block b + step (at most 4); after the last keys the first
+// What is read after the keys or values of block b: those of block b + step (at most 4); after the last keys the first
 // values, after those the next partition's keys.
 typedef struct read_ahead {
     const uint8_t *keys[CPU_ATTEND_BLOCKS], *values[CPU_ATTEND_BLOCKS];
@@ -206,7 +206,7 @@ static void find_ahead(const cpu_attend_tile *t, const row_group *g, int32_t ste
 CPU_INLINE void fixed_group(const int R, const cpu_attend_tile *t, int32_t row) {
     const row_group g = find_group(t, row, R);
     const int32_t n_columns = t->padded / 16;
-    const bool fetch = R < TILE_ROWS_MAX && t->n_rows < TILE_ROWS_MAX;
+    const bool fetch = row == 0; // the rows after these find it in the cache
     float unit[TILE_ROWS_MAX];
     read_ahead ahead;
     if (fetch) find_ahead(t, &g, TILE_COLUMNS, &ahead);
