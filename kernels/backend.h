@@ -143,7 +143,6 @@ typedef struct wtl_attention_arithmetic { wtl_arithmetic keys, values; } wtl_att
 // row come out as NaN or Inf somewhere in that row and nowhere else. All mats of one op have equal rows. No entry is NULL.
 typedef struct wtl_backend_ops {
     const char *name; // "ref", "cpu", "cuda"
-    bool host_reads;  // backend memory may be read by the host, after sync, where it lies; without, as ref has it, it is downloaded
 
     // -- memory and lifetime; any thread --
     void (*close)(wtl_backend *be); // no stream and no weight may be left
@@ -211,6 +210,9 @@ typedef struct wtl_backend_ops {
     void (*add)(wtl_stream *s, wtl_mat a, wtl_mat b, wtl_mat out);
     // out[i] = x[row_ids[i]]; row_ids [out.rows] in backend memory; out does not alias x. EXACT.
     void (*gather_rows)(wtl_stream *s, wtl_mat x, const int32_t *row_ids, wtl_mat out);
+
+    // The host may read backend memory where it lies, after sync; else, as with ref, it downloads. Last: what is before it are pointers.
+    bool host_reads;
 } wtl_backend_ops;
 
 struct wtl_backend {

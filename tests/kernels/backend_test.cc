@@ -1,5 +1,6 @@
 // What every backend promises outside of its arithmetic: memory, weights, failures, allocations.
 // SPDX-License-Identifier: Apache-2.0
+#include <cstddef>
 #include <cstring>
 
 #include "attention_run.h"
@@ -14,7 +15,7 @@ class Backend : public testing::TestWithParam<Target> {};
 TEST_P(Backend, TableIsComplete) {
     Rig rig(GetParam());
     CHECKER_RIG(rig);
-    const void *entries[sizeof(wtl_backend_ops) / sizeof(void *)];
+    const void *entries[offsetof(wtl_backend_ops, host_reads) / sizeof(void *)];
     std::memcpy(entries, rig.ops(), sizeof entries);
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) EXPECT_NE(entries[i], nullptr) << "entry " << i;
     EXPECT_EQ(rig.ops()->name, GetParam().backend);
