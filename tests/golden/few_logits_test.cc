@@ -73,7 +73,7 @@ TEST_P(FewLogitsReal, SampledTokensAreTheSame) {
         for (wtl_sampler_options way : ways()) {
             const Tokens prompt = tokens_of(*engine_, text);
             way.seed += strlen(text);
-            const Decoded some = decode(*engine_, prompt, way, 100, false), all = decode(*engine_, prompt, way, 100, true);
+            const Decoded some = decode(*engine_, prompt, way, 64, false), all = decode(*engine_, prompt, way, 64, true);
             EXPECT_EQ(some.tokens, all.tokens) << text << ", temperature " << way.temperature << ", seed " << way.seed;
             if (sketch) {
                 EXPECT_LT((double)some.weight_bytes, 0.97 * (double)all.weight_bytes) << text;
@@ -115,9 +115,9 @@ Tokens reply(const Engine &engine, const Tokens &prompt, const wtl_sampler_optio
 TEST_P(FewLogitsReal, RepliesAreTheSameWithAndWithoutGuesses) {
     for (const char *text : kTexts)
         for (const wtl_sampler_options &way : ways()) {
-            const Tokens prompt = tokens_of(*engine_, text), want = reply(*engine_, prompt, way, 80, true, -1);
-            EXPECT_EQ(want.size(), 80u);
-            for (int n_draft : {-1, 7}) EXPECT_EQ(reply(*engine_, prompt, way, 80, false, n_draft), want) << text << ", temperature " << way.temperature << ", n_draft " << n_draft;
+            const Tokens prompt = tokens_of(*engine_, text), want = reply(*engine_, prompt, way, 48, true, -1);
+            EXPECT_EQ(want.size(), 48u);
+            for (int n_draft : {-1, 7}) EXPECT_EQ(reply(*engine_, prompt, way, 48, false, n_draft), want) << text << ", temperature " << way.temperature << ", n_draft " << n_draft;
         }
 }
 
