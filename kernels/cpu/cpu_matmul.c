@@ -31,12 +31,6 @@ typedef struct matmul_range {
     int32_t end;
 } matmul_range;
 
-// A tile that is being quantised.
-typedef struct matmul_tile {
-    const float *x[CPU_TILE_COLS]; // its rows
-    float limits[CPU_TILE_COLS];   // what outliers exceed
-} matmul_tile;
-
 typedef struct matmul_job {
     const wtl_matmul *a;
     const cpu_matmul_kernels *kernels;
@@ -105,6 +99,14 @@ static void quantize_rest(const matmul_job *job, const float *x, uint32_t outlie
     job->kernels->quantize(rest, 1, act, 1);
 }
 
+// Quantises one column of a tile of n and returns what its outliers exceed: a decision about the column alone.
+static float quantize_column(const matmul_job *job, const float *x, cpu_act *acts, int32_t n) {
+    job->kernels->quantize(x, job->x.n_blocks, acts, n);
+    float limit = outlier_limit(job, acts, n);
+    while (count_outliers(job, x, acts, n, limit) > job->x.max_outliers) limit *= 2;
+    return limit;
+}
+
 // Takes the outliers of block b out of the tile's n columns and appends them to out, by k and column; returns how many.
 static int32_t take_outliers(const matmul_job *job, const float *const *x, int32_t b, const float *limits, cpu_act *acts,
                              int32_t n, cpu_outlier *out) {
@@ -136,38 +138,24 @@ static const float *input_row(const matmul_job *job, int32_t i, float *to) {
     return to;
 }
 
-// A tile's rows of an input lie in this slot.
-static float *slot_rows(const matmul_job *job, int32_t slot) { return job->rows + (size_t)slot * CPU_TILE_COLS * input_stride(job->a->x.cols); }
-
-// Quantises column c of a tile and decides what its outliers exceed: of the column alone.
-static void quantize_column(const matmul_job *job, int32_t tile, int32_t c, int32_t slot, matmul_tile *work) {
+static void quantize_tile(const matmul_job *job, int32_t tile, int32_t thread) {
     const int32_t first = cpu_first_column(&job->x, tile), n = cpu_columns_of(&job->x, tile);
-    const float *x = input_row(job, first + c, slot_rows(job, slot) + (size_t)c * input_stride(job->a->x.cols));
-    cpu_act *acts = job->x.acts + (size_t)first * (size_t)job->x.n_blocks + c;
-    job->kernels->quantize(x, job->x.n_blocks, acts, n);
-    float limit = outlier_limit(job, acts, n);
-    while (count_outliers(job, x, acts, n, limit) > job->x.max_outliers) limit *= 2;
-    work->x[c] = x;
-    work->limits[c] = limit;
-}
-
-// When all columns of a tile are quantised.
-static void finish_tile(const matmul_job *job, int32_t tile, int32_t slot, const matmul_tile *work) {
-    const int32_t n = cpu_columns_of(&job->x, tile);
-    cpu_act *acts = job->x.acts + (size_t)cpu_first_column(&job->x, tile) * (size_t)job->x.n_blocks;
+    cpu_act *acts = job->x.acts + (size_t)first * (size_t)job->x.n_blocks;
     cpu_outlier *outliers = cpu_tile_outliers(&job->x, tile);
+    const float *x[CPU_TILE_COLS];
+    float limits[CPU_TILE_COLS];
+    const size_t stride = input_stride(job->a->x.cols);
+    float *rows = job->rows + (size_t)thread * CPU_TILE_COLS * stride;
+    for (int32_t c = 0; c < n; c++) {
+        x[c] = input_row(job, first + c, rows + (size_t)c * stride);
+        limits[c] = quantize_column(job, x[c], acts + c, n);
+    }
     int32_t found = 0;
     for (int32_t b = 0; b < job->x.n_blocks; b++) {
-        found += take_outliers(job, work->x, b, work->limits, acts + (ptrdiff_t)b * n, n, outliers + found);
+        found += take_outliers(job, x, b, limits, acts + (ptrdiff_t)b * n, n, outliers + found);
     }
     job->x.n_outliers[tile] = found;
-    if (job->wide) cpu_wide_tile_done(job->wide, &job->x, tile, (int32_t *)(void *)slot_rows(job, slot)); // the rows are not wanted any more
-}
-
-static void quantize_tile(const matmul_job *job, int32_t tile, int32_t slot) {
-    matmul_tile work;
-    for (int32_t c = 0; c < cpu_columns_of(&job->x, tile); c++) quantize_column(job, tile, c, slot, &work);
-    finish_tile(job, tile, slot, &work);
+    if (job->wide) cpu_wide_tile_done(job->wide, &job->x, tile, (int32_t *)(void *)rows); // the rows are not wanted any more
 }
 
 static void quantize_run(void *ctx, int32_t thread, int32_t n_threads) {

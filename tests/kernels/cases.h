@@ -36,6 +36,7 @@ inline std::vector<MatmulCase> matmul_cases(wtl_dtype dtype) {
     for (Codes codes : {Codes::Random, Codes::AllZero, Codes::AllMax, Codes::Extremes})
         for (Scales scales : {Scales::Normal, Scales::Negative, Scales::Zero, Scales::Subnormal, Scales::Mixed})
             for (Fill fill : {Fill::Normal, Fill::AllEqual}) cases.push_back({21, wide, 2, fill, codes, scales});
+    cases.push_back({35, 1536, 13, Fill::Outlier}); // more rows than a tile, longer than what is unpacked at a time
     const int models[][2] = {{576, 576}, {192, 576}, {1536, 576}, {576, 1536}, {1024, 640}, {256, 640}, {640, 1024},
                              {2048, 640}, {640, 2048}, {1024, 256}};
     for (auto &shape : models)
