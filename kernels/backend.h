@@ -87,15 +87,13 @@ typedef enum wtl_act { WTL_ACT_SILU, WTL_ACT_GELU_TANH } wtl_act;
 typedef enum wtl_input_kind {
     WTL_INPUT_PLAIN,    // x is there
     WTL_INPUT_RMS_NORM, // x = rms_norm(from) with weight and eps
-    WTL_INPUT_GLU,      // x = glu(from, up) with act; x may be from or up
 } wtl_input_kind;
 
 typedef struct wtl_input {
     wtl_input_kind kind;
-    wtl_mat from, up;         // [n, K]
+    wtl_mat from;             // [n, K]
     const wtl_weight *weight; // vector [K]
     float eps;
-    wtl_act act;
 } wtl_input;
 
 #define WTL_MATMUL_PARTS 3
@@ -109,6 +107,10 @@ typedef struct wtl_matmul {
         wtl_mat out;            // [n, rows]; aliases neither x nor another part
     } part[WTL_MATMUL_PARTS];
     bool accumulate;  // out += instead of out =  (residual connections)
+    // Two parts of equal shape without biases, a gate and what it lets through, no accumulate: out of part 0 is glu(part 0, part 1) with act.
+    // That of part 1 may have been used on the way: what it holds afterwards is undefined.
+    bool gated;
+    wtl_act act;
 } wtl_matmul;
 typedef struct wtl_matmul_part wtl_matmul_part;
 
@@ -180,7 +182,8 @@ typedef struct wtl_backend_ops {
     // 32 values with step amax / 127 (tolerance class QUANT). Outliers of a row, magnitudes above 1.6 times the mean amax of its
     // blocks, are left out of their blocks and multiplied as they are; while these are more than a sixteenth of the row,
     // the limit doubles. That is half a percent of the values and half of the rounding error. ref uses x as it is.
-    // With an input other than PLAIN the bits are those of the op of that name and a matmul of what it gives.
+    // With an input other than PLAIN the bits are those of the op of that name and a matmul of what it gives; when gated, those
+    // of a matmul and glu.
     void (*matmul)(wtl_stream *s, const wtl_matmul *a);
     // The k > 0 largest outputs of each row of a matmul with one part, no bias and no accumulation, by a weight prepared as HEAD: each
     // output that is at least as large as the row's k-th largest has the bits that matmul gives, any other these or -INFINITY. Which

@@ -65,7 +65,11 @@ wtl_input model_norm(wtl_mat x, const wtl_weight *weight, float eps) {
     return (wtl_input){.kind = WTL_INPUT_RMS_NORM, .from = x, .weight = weight, .eps = eps};
 }
 
-wtl_input model_glu(wtl_mat gate, wtl_mat up, wtl_act act) { return (wtl_input){.kind = WTL_INPUT_GLU, .from = gate, .up = up, .act = act}; }
+void model_gate_up(const wtl_model *m, wtl_stream *s, const wtl_layer *l, wtl_mat x, wtl_mat h, wtl_mat gate, wtl_mat up) {
+    const wtl_matmul a = {.x = h, .input = model_norm(x, l->ffn_norm, m->config.norm_eps), .n_parts = 2,
+                          .part = {{l->gate, NULL, gate}, {l->up, NULL, up}}, .gated = true, .act = m->config.act};
+    s->ops->matmul(s, &a);
+}
 
 static void matmul_one(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out, bool accumulate) {
     const wtl_matmul a = {.x = x, .n_parts = 1, .part = {{w, bias, out}}, .accumulate = accumulate};

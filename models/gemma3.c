@@ -95,10 +95,8 @@ static void gemma3_forward(const wtl_model *m, wtl_stream *s, const wtl_step *st
         be->rms_norm(s, h, l->post_attn_norm, c->norm_eps, h);
         be->add(s, x, h, x);
 
-        const wtl_matmul gate_up = {.x = h, .input = model_norm(x, l->ffn_norm, c->norm_eps), .n_parts = 2, .part = {{l->gate, NULL, gate}, {l->up, NULL, up}}};
-        be->matmul(s, &gate_up);
-        const wtl_matmul down = {.x = gate, .input = model_glu(gate, up, c->act), .n_parts = 1, .part = {{l->down, NULL, h}}};
-        be->matmul(s, &down);
+        model_gate_up(m, s, l, x, h, gate, up);
+        model_matmul(s, gate, l->down, NULL, h);
         be->rms_norm(s, h, l->post_ffn_norm, c->norm_eps, h);
         be->add(s, x, h, x);
     }

@@ -75,10 +75,8 @@ static void llama_forward(const wtl_model *m, wtl_stream *s, const wtl_step *ste
         }
         model_matmul_add(s, attn, l->wo, l->bo, x);
 
-        const wtl_matmul gate_up = {.x = h, .input = model_norm(x, l->ffn_norm, c->norm_eps), .n_parts = 2, .part = {{l->gate, NULL, gate}, {l->up, NULL, up}}};
-        be->matmul(s, &gate_up);
-        const wtl_matmul down = {.x = gate, .input = model_glu(gate, up, c->act), .n_parts = 1, .part = {{l->down, NULL, x}}, .accumulate = true};
-        be->matmul(s, &down);
+        model_gate_up(m, s, l, x, h, gate, up);
+        model_matmul_add(s, gate, l->down, NULL, x);
     }
 
     model_head(m, s, step, x, h);

@@ -129,9 +129,10 @@ wtl_kv model_layer_kv(const wtl_step *step, const wtl_layer *layer);
 wtl_mat model_rows(wtl_mat m, int32_t rows); // the first rows of m
 // x of heads side by side [n, heads * dim] seen as [n * heads, dim]; x must be dense.
 wtl_mat model_heads(wtl_mat x, int32_t n_heads, int32_t head_dim);
-// Inputs of a matmul: rms_norm(x) and act(gate) * up.
+// rms_norm(x) as the input of a matmul.
 wtl_input model_norm(wtl_mat x, const wtl_weight *weight, float eps);
-wtl_input model_glu(wtl_mat gate, wtl_mat up, wtl_act act);
+// gate = act(gate) * up of the layer's feed-forward part, with its norm of x; h and up are scratch.
+void model_gate_up(const wtl_model *m, wtl_stream *s, const wtl_layer *l, wtl_mat x, wtl_mat h, wtl_mat gate, wtl_mat up);
 // out = x w^T + bias, or out += x w^T + bias.
 void model_matmul(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
 void model_matmul_add(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);

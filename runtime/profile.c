@@ -89,11 +89,11 @@ static void timed_rms_norm(wtl_stream *s, wtl_mat x, const wtl_weight *weight, f
 
 static void timed_matmul(wtl_stream *s, const wtl_matmul *a) {
     const enum slot slot = role_of(profile_of(s), a->part[0].w);
-    const wtl_input *in = &a->input;
-    uint64_t bytes = mat_bytes(in->kind == WTL_INPUT_PLAIN ? a->x : in->from) + (in->kind == WTL_INPUT_GLU ? mat_bytes(in->up) : 0), macs = 0;
+    uint64_t bytes = mat_bytes(a->input.kind == WTL_INPUT_PLAIN ? a->x : a->input.from), macs = 0;
     for (int32_t i = 0; i < a->n_parts; i++) {
         const wtl_weight *w = a->part[i].w;
-        bytes += w->bytes + mat_bytes(a->part[i].out) * (a->accumulate ? 2 : 1);
+        bytes += w->bytes;
+        if (i == 0 || !a->gated) bytes += mat_bytes(a->part[i].out) * (a->accumulate ? 2 : 1);
         macs += (uint64_t)w->rows * (uint64_t)w->cols * (uint64_t)a->x.rows;
     }
     TIMED(slot, bytes, macs, matmul(s, a));

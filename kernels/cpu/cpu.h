@@ -61,6 +61,8 @@ typedef struct cpu_vec_kernels {
     void (*rms_norm)(const float *x, const float *weight, float eps, float *out, int32_t n);
     void (*add)(const float *a, const float *b, float *out, int32_t n);
     void (*glu)(const float *gate, const float *up, wtl_act act, float *out, int32_t n);
+    // The same for a panel of gates and one of what they let through: out[c * stride + r] from pairs[c][0][r] and pairs[c][1][r], r < n_rows.
+    void (*glu_panels)(const float (*pairs)[2][16], int32_t n_columns, int32_t n_rows, wtl_act act, float *out, int32_t stride);
     // One row of n_heads heads; cos_sin as rope_table writes it.
     void (*rope)(float *x, int32_t n_heads, int32_t head_dim, const float *cos_sin, int32_t n_rot, wtl_rope_style style);
     // Puts one position's k and v [n_heads_kv * head_dim] into slot 0..15 of a layer's part of a block.

@@ -1,7 +1,8 @@
 // Matrix multiplication with quantised weights, and reading rows out of packed weights.
 //
-// x is quantised once per op, in tiles of up to 8 columns (a column is one row of x: one token); a norm or gated activation
-// before it is computed tile by tile, and what it gives is never stored. Then each thread takes the
+// x is quantised once per op, in tiles of up to 8 columns (a column is one row of x: one token); a norm before it is computed
+// tile by tile, and what it gives is never stored. A gated activation behind it is computed panel by panel, and what
+// goes into it is never stored. Then each thread takes the
 // groups of panels of its own range, in the order of memory, so that what is fetched ahead is its own; who is done takes
 // from the other ranges. Which thread computes a panel changes nothing, every output is one kernel's sum in K order.
 // Within a group the tile is the outer loop: its activations stay in the first-level cache, the group's weights in the
@@ -38,6 +39,7 @@ typedef struct matmul_job {
     float *rows; // [n_threads, CPU_TILE_COLS, K] rows of x that an input gives
     cpu_tiles x;
     cpu_wide *wide; // NULL: panels are multiplied as they are
+    int32_t n_parts;                         // to be planned: a gated op's are one
     int32_t group[WTL_MATMUL_PARTS];         // panels per group
     int32_t groups_end[WTL_MATMUL_PARTS];    // running count of groups over the parts; equal to the one before: a float part
     _Atomic int32_t next;                    // tile to quantise
@@ -130,11 +132,10 @@ static int32_t take_outliers(const matmul_job *job, const float *const *x, int32
 // Row i of x, made in `to` unless it is there.
 static const float *input_row(const matmul_job *job, int32_t i, float *to) {
     const wtl_input *in = &job->a->input;
-    const wtl_mat from = in->kind == WTL_INPUT_PLAIN ? job->a->x : in->from;
+    if (in->kind == WTL_INPUT_PLAIN) return job->a->x.data + (int64_t)i * job->a->x.stride;
+    const wtl_mat from = in->from;
     const float *row = from.data + (int64_t)i * from.stride;
-    if (in->kind == WTL_INPUT_PLAIN) return row;
-    if (in->kind == WTL_INPUT_RMS_NORM) job->vec->rms_norm(row, cpu_vector(in->weight), in->eps, to, from.cols);
-    else job->vec->glu(row, in->up.data + (int64_t)i * in->up.stride, in->act, to, from.cols);
+    job->vec->rms_norm(row, cpu_vector(in->weight), in->eps, to, from.cols);
     return to;
 }
 
@@ -185,6 +186,27 @@ static cpu_panel_args tile_args(const cpu_tiles *x, int32_t tile) {
     };
 }
 
+static void multiply_panel(const matmul_job *job, cpu_panel_kernel kernel, int32_t part, int32_t p, int32_t tile) {
+    cpu_planes planes;
+    cpu_panel_args args = tile_args(&job->x, tile);
+    args.panel = cpu_panel_at(cpu_weight_of(job->a->part[part].w), p, &planes);
+    cpu_place_output(job->a, part, p, 1, cpu_first_column(&job->x, tile), &args);
+    kernel(&args);
+}
+
+// Panel p of the gate and of what it lets through.
+static void multiply_gated(const matmul_job *job, cpu_panel_kernel kernel, int32_t p, int32_t tile) {
+    cpu_gate gate;
+    cpu_panel_args args = tile_args(&job->x, tile);
+    for (int32_t part = 0; part < 2; part++) {
+        args.panel = cpu_panel_at(cpu_weight_of(job->a->part[part].w), p, NULL);
+        cpu_place_pairs(job->a, part, p, &gate, &args);
+        kernel(&args);
+    }
+    cpu_place_output(job->a, 0, p, 1, cpu_first_column(&job->x, tile), &args);
+    job->vec->glu_panels((const float (*)[2][CPU_PANEL_ROWS])gate.pairs, cpu_columns_of(&job->x, tile), args.n_rows, job->a->act, args.out, args.out_stride);
+}
+
 static void multiply_group(const matmul_job *job, int32_t part, int32_t group, int32_t thread) {
     const cpu_weight *w = cpu_weight_of(job->a->part[part].w);
     const int32_t first = group * job->group[part];
@@ -194,14 +216,11 @@ static void multiply_group(const matmul_job *job, int32_t part, int32_t group, i
         cpu_wide_multiply(job->wide, job->a, part, kernels, first, end, thread);
         return;
     }
-    cpu_planes planes;
     for (int32_t t = 0; t < job->x.n_tiles; t++) {
         const cpu_panel_kernel kernel = kernels->columns[cpu_columns_of(&job->x, t)];
-        cpu_panel_args args = tile_args(&job->x, t);
         for (int32_t p = first; p < end; p++) {
-            args.panel = cpu_panel_at(w, p, &planes);
-            cpu_place_output(job->a, part, p, 1, cpu_first_column(&job->x, t), &args);
-            kernel(&args);
+            if (job->a->gated) multiply_gated(job, kernel, p, t);
+            else multiply_panel(job, kernel, part, p, t);
         }
     }
 }
@@ -224,19 +243,20 @@ static void multiply_run(void *ctx, int32_t thread, int32_t n_threads) {
 // Most panels of a group that its cache holds.
 static int32_t most_panels(const matmul_job *job, const cpu_weight *w) {
     const int32_t passes = job->wide ? cpu_wide_rounds(job->wide) : job->x.n_tiles;
-    return passes <= 1 || !w->panel_bytes ? INT32_MAX : (int32_t)(GROUP_BYTES / w->panel_bytes);
+    return passes <= 1 || !w->panel_bytes ? INT32_MAX : (int32_t)(GROUP_BYTES / w->panel_bytes) / (job->a->gated ? 2 : 1);
 }
 
-// Group sizes: large enough to reuse tiles, small enough that every thread gets several groups. Wide ones are pairs.
+// Group sizes: large enough to reuse tiles, small enough that every thread gets several groups. Wide ones are pairs, a gated op's are by themselves.
 static void plan_groups(matmul_job *job, int32_t n_threads) {
     int32_t panels = 0, groups = 0;
-    for (int32_t i = 0; i < job->a->n_parts; i++) panels += cpu_weight_of(job->a->part[i].w)->n_panels; // 0 for float parts
+    for (int32_t i = 0; i < job->n_parts; i++) panels += cpu_weight_of(job->a->part[i].w)->n_panels; // 0 for float parts
     const int32_t fair = n_threads == 1 ? panels : panels / (n_threads * 8);
-    for (int32_t i = 0; i < job->a->n_parts; i++) {
+    for (int32_t i = 0; i < job->n_parts; i++) {
         const cpu_weight *w = cpu_weight_of(job->a->part[i].w);
-        const int32_t most = most_panels(job, w), least = job->wide ? 2 : 1;
+        const bool pairs = job->wide && !job->a->gated;
+        const int32_t most = most_panels(job, w), least = pairs ? 2 : 1;
         int32_t size = fair < most ? fair : most;
-        if (job->wide) size &= ~1;
+        if (pairs) size &= ~1;
         job->group[i] = size < least ? least : size;
         groups += w->n_panels / job->group[i] + (w->n_panels % job->group[i] != 0);
         job->groups_end[i] = groups;
@@ -250,14 +270,17 @@ static void plan_groups(matmul_job *job, int32_t n_threads) {
 
 static bool input_fits(const wtl_input *in, wtl_mat x) {
     if (in->kind == WTL_INPUT_PLAIN) return true;
-    if (in->from.rows != x.rows || in->from.cols != x.cols) return false;
-    if (in->kind == WTL_INPUT_RMS_NORM) return in->weight->cols == x.cols;
-    return in->up.rows == x.rows && in->up.cols == x.cols;
+    return in->from.rows == x.rows && in->from.cols == x.cols && in->weight->cols == x.cols;
+}
+
+static bool gate_fits(const wtl_matmul *a) {
+    return a->n_parts == 2 && !a->accumulate && !a->part[0].bias && !a->part[1].bias && a->part[0].w->rows == a->part[1].w->rows;
 }
 
 bool cpu_matmul_fits(const cpu_stream *s, const wtl_matmul *a) {
     if (a->x.rows < 0 || a->x.rows > s->limits.max_rows || a->x.cols > s->limits.max_cols) return false;
     if (a->n_parts < 1 || a->n_parts > WTL_MATMUL_PARTS || !input_fits(&a->input, a->x)) return false;
+    if (a->gated && !gate_fits(a)) return false;
     for (int32_t i = 0; i < a->n_parts; i++) {
         if (a->part[i].w->cols != a->x.cols || a->part[i].out.rows != a->x.rows) return false;
         if (a->part[i].out.cols != a->part[i].w->rows) return false;
@@ -269,7 +292,7 @@ bool cpu_matmul_fits(const cpu_stream *s, const wtl_matmul *a) {
 static void begin(matmul_job *job, wtl_stream *s, const wtl_matmul *a, bool wide) {
     const cpu_backend *be = cpu_of(s);
     const int32_t rows = a->x.rows, n_threads = pool_threads(be->pool);
-    *job = (matmul_job){.a = a, .kernels = be->matmul, .vec = be->vec};
+    *job = (matmul_job){.a = a, .kernels = be->matmul, .vec = be->vec, .n_parts = a->gated ? 1 : a->n_parts};
     cpu_tiles *x = &job->x;
     x->n_blocks = a->x.cols / 32;
     x->n_tiles = (rows + CPU_TILE_COLS - 1) / CPU_TILE_COLS;
@@ -281,7 +304,7 @@ static void begin(matmul_job *job, wtl_stream *s, const wtl_matmul *a, bool wide
     x->n_outliers = (int32_t *)(void *)(x->outliers + (size_t)rows * (size_t)x->max_outliers);
     uint8_t *rest = cpu_line_up((uint8_t *)(void *)(x->n_outliers + x->n_tiles));
     job->rows = (float *)(void *)rest;
-    if (wide) job->wide = cpu_wide_begin(cpu_line_up(rest + (size_t)n_threads * tile_rows_bytes(a->x.cols)), x, n_threads);
+    if (wide) job->wide = cpu_wide_begin(cpu_line_up(rest + (size_t)n_threads * tile_rows_bytes(a->x.cols)), x, be->vec, n_threads);
 }
 
 void cpu_matmul_tile(wtl_stream *s, const wtl_matmul *a, cpu_panel_args *args) {
@@ -301,17 +324,29 @@ static void matmul_packed(wtl_stream *s, const wtl_matmul *a) {
     pool_run(be->pool, multiply_run, &job);
 }
 
+// Kernels of one kind multiply both parts.
+static bool gates_in_panels(const wtl_matmul *a) {
+    const cpu_weight *gate = cpu_weight_of(a->part[0].w), *up = cpu_weight_of(a->part[1].w);
+    return gate->n_panels > 0 && gate->layout == CPU_LAYOUT_PANELS && up->layout == CPU_LAYOUT_PANELS && gate->base.dtype == up->base.dtype;
+}
+
 // Parts with weights of floats want x as a whole.
 static wtl_matmul with_plain_input(wtl_stream *s, const wtl_matmul *a) {
     wtl_matmul plain = *a;
     if (a->input.kind == WTL_INPUT_RMS_NORM) cpu_rms_norm(s, a->input.from, a->input.weight, a->input.eps, a->x);
-    if (a->input.kind == WTL_INPUT_GLU) cpu_glu(s, a->input.from, a->input.up, a->input.act, a->x);
     plain.input = (wtl_input){.kind = WTL_INPUT_PLAIN};
     return plain;
 }
 
 void cpu_matmul(wtl_stream *s, const wtl_matmul *a) {
     if (!cpu_fits(s, cpu_matmul_fits((cpu_stream *)s, a)) || a->x.rows == 0) return;
+    if (a->gated && !gates_in_panels(a)) {
+        wtl_matmul apart = *a;
+        apart.gated = false;
+        cpu_matmul(s, &apart);
+        cpu_glu(s, a->part[0].out, a->part[1].out, a->act, a->part[0].out);
+        return;
+    }
     int32_t n_packed = 0;
     for (int32_t i = 0; i < a->n_parts; i++) n_packed += is_packed(a->part[i].w);
     const wtl_matmul plain = n_packed < a->n_parts ? with_plain_input(s, a) : *a;

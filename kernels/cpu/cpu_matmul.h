@@ -39,6 +39,18 @@ static inline void cpu_place_output(const wtl_matmul *a, int32_t part, int32_t p
     args->accumulate = a->accumulate;
 }
 
+// Where the results of a gated matmul's kernels meet before they are stored: what a gate's panel and the other one give for a tile.
+typedef struct cpu_gate {
+    _Alignas(64) float pairs[CPU_TILE_COLS][2][CPU_PANEL_ROWS];
+} cpu_gate;
+
+// Panel p of that part of a gated matmul, or of both parts beside each other, into the pairs instead of its output.
+static inline void cpu_place_pairs(const wtl_matmul *a, int32_t part, int32_t p, cpu_gate *gate, cpu_panel_args *args) {
+    cpu_place_output(a, part, p, 1, 0, args);
+    args->out = gate->pairs[0][part];
+    args->out_stride = 2 * CPU_PANEL_ROWS;
+}
+
 static inline uint8_t *cpu_line_up(uint8_t *p) { return p + (size_t)(-(uintptr_t)p & 63); }
 
 #endif

@@ -19,6 +19,7 @@ typedef struct wide_space {
     cpu_wide_sums sums[WIDE_MAX_TILES];
     float outlier_sums[WIDE_MAX_TILES * CPU_TILE_COLS][2][CPU_PANEL_ROWS];
     // One block more: a load may begin late in the last one.
+    cpu_gate gate;
     _Alignas(64) uint8_t blocks[WIDE_SPAN_BYTES + sizeof(cpu_wide_block)];
 } wide_space;
 _Static_assert(WIDE_SPAN_BYTES >= 2 * 8 * sizeof(cpu_wide_block), "a super-block of two panels");
@@ -40,6 +41,7 @@ typedef struct wide_round {
 } wide_round;
 
 struct cpu_wide {
+    const cpu_vec_kernels *vec;
     int32_t n_rounds;
     wide_round *rounds;
     wide_space *spaces; // [n_threads]
@@ -66,9 +68,10 @@ static int32_t tiles_of_round(const cpu_tiles *x) {
     return most < WIDE_MIN_TILES ? WIDE_MIN_TILES : most > WIDE_MAX_TILES ? WIDE_MAX_TILES : (int32_t)most;
 }
 
-cpu_wide *cpu_wide_begin(void *at, const cpu_tiles *x, int32_t n_threads) {
+cpu_wide *cpu_wide_begin(void *at, const cpu_tiles *x, const cpu_vec_kernels *vec, int32_t n_threads) {
     const int32_t tiles = tiles_of_round(x);
     cpu_wide *wide = at;
+    wide->vec = vec;
     wide->spaces = (wide_space *)(void *)cpu_line_up((uint8_t *)(wide + 1));
     wide->rounds = (wide_round *)(void *)(wide->spaces + n_threads);
     wide->n_rounds = (x->n_tiles + tiles - 1) / tiles;
@@ -123,19 +126,18 @@ void cpu_wide_tile_done(cpu_wide *wide, const cpu_tiles *x, int32_t tile, int32_
 }
 
 // ---- multiplying ----------------------------------------------------------------------------------------------------
-// What to fetch while n tiles are multiplied: the next slice of two panels from p on with each.
-static cpu_ahead ahead_of(const cpu_weight *w, int32_t p, int32_t n) {
-    cpu_ahead ahead = {0};
-    if (p >= w->n_panels) return ahead;
+// Adds what to fetch while n tiles are multiplied: with each block the next slice of so many panels from p on.
+static void fetch_panels(cpu_ahead *ahead, const cpu_weight *w, int32_t p, int32_t panels, int32_t n) {
+    if (p >= w->n_panels) return;
+    const int32_t first = ahead->n;
     if (w->layout == CPU_LAYOUT_PANELS) {
-        ahead.n = 1;
-        ahead.at[0] = (const uint8_t *)w->data + (size_t)p * w->panel_bytes;
-        ahead.step[0] = (w->panel_bytes + (size_t)w->n_blocks - 1) / (size_t)w->n_blocks;
+        ahead->at[first] = (const uint8_t *)w->data + (size_t)p * w->panel_bytes;
+        ahead->step[first] = (w->panel_bytes + (size_t)w->n_blocks - 1) / (size_t)w->n_blocks;
+        ahead->n++;
     } else {
-        ahead.n = cpu_planes_streams(&w->planes, (size_t)w->n_blocks, p, ahead.at, ahead.step);
+        ahead->n += cpu_planes_streams(&w->planes, (size_t)w->n_blocks, p, ahead->at + first, ahead->step + first);
     }
-    for (int32_t i = 0; i < ahead.n; i++) ahead.step[i] = (2 * ahead.step[i] + (size_t)n - 1) / (size_t)n;
-    return ahead;
+    for (int32_t i = first; i < ahead->n; i++) ahead->step[i] = ((size_t)panels * ahead->step[i] + (size_t)n - 1) / (size_t)n;
 }
 
 // Blocks of a span, so that all spans are about as long. Super-blocks stay whole.
@@ -146,27 +148,40 @@ static int32_t span_blocks(const cpu_weight *w, size_t block_bytes) {
     return (even + unit - 1) / unit * unit;
 }
 
-// One or two panels of a part times a round.
+// One or two panels times a round: neighbours of a part, or of a gated op one of each part.
 typedef struct wide_pair {
-    const cpu_weight *w;
-    const cpu_panel_kernels *kernels;
+    const wtl_matmul *a;
+    const cpu_wide *wide;
     const wide_round *round;
-    int32_t panel, n_panels;
-    cpu_panel_args args; // what the calls for all tiles have in common
     wide_space *space;
+    const cpu_panel_kernels *kernels;
+    int32_t n_panels;
+    const cpu_weight *w[2];
+    int32_t panel[2];
+    cpu_panel_args args; // what the calls for all tiles have in common, and the first one's output
 } wide_pair;
 
 // Widens the span's panels, and multiplies the outliers that meet them.
 static void widen_span(const wide_pair *pair, const cpu_panel_args *args, const cpu_wide_span *span, cpu_wide_outliers *outliers) {
     cpu_planes planes;
-    for (int32_t p = 0; p < pair->n_panels; p++) {
-        const void *panel = cpu_panel_at(pair->w, pair->panel + p, &planes);
-        pair->kernels->widen(panel, span->first_block, args->n_blocks, pair->space->blocks + (size_t)p * args->panel_bytes);
+    for (int32_t i = 0; i < pair->n_panels; i++) {
+        const void *panel = cpu_panel_at(pair->w[i], pair->panel[i], &planes);
+        pair->kernels->widen(panel, span->first_block, args->n_blocks, pair->space->blocks + (size_t)i * args->panel_bytes);
     }
     outliers->panel_bytes = args->panel_bytes;
     outliers->first_k = 32 * span->first_block;
     outliers->end_k = outliers->first_k + 32 * args->n_blocks;
     pair->kernels->wide->outliers[pair->n_panels](outliers);
+}
+
+// The last span of a gated op times a tile: to the pairs, and from there to args->out.
+static void end_gated(const wide_pair *pair, cpu_wide_kernel kernel, int32_t n_columns, const cpu_panel_args *args, const cpu_wide_span *span) {
+    cpu_gate *gate = &pair->space->gate;
+    cpu_panel_args to_pairs = *args;
+    cpu_place_pairs(pair->a, 0, pair->panel[0], gate, &to_pairs);
+    to_pairs.n_rows = 2 * CPU_PANEL_ROWS; // what lies behind the last row is not taken over
+    kernel(&to_pairs, span);
+    pair->wide->vec->glu_panels((const float (*)[2][CPU_PANEL_ROWS])gate->pairs, n_columns, args->n_rows, pair->a->act, args->out, args->out_stride);
 }
 
 // The span that lies in the thread's space times all tiles.
@@ -178,7 +193,8 @@ static void multiply_span(const wide_pair *pair, cpu_panel_args args, cpu_wide_s
     for (; tile < end; tile++) {
         args.act = tile->acts + (ptrdiff_t)span->first_block * tile->n_columns;
         span->used = tile->used;
-        kernels[tile->n_columns](&args, span);
+        if (span->last && pair->a->gated) end_gated(pair, kernels[tile->n_columns], tile->n_columns, &args, span);
+        else kernels[tile->n_columns](&args, span);
         args.out += (ptrdiff_t)tile->n_columns * args.out_stride;
         span->sums++;
         span->outlier_sums += tile->n_columns;
@@ -186,14 +202,13 @@ static void multiply_span(const wide_pair *pair, cpu_panel_args args, cpu_wide_s
     }
 }
 
-static void multiply_pair(const wide_pair *pair, bool fetch_next) {
+static void multiply_pair(const wide_pair *pair, const cpu_ahead *ahead) {
     const wide_round *round = pair->round;
-    const int32_t n_blocks = pair->w->n_blocks, most = span_blocks(pair->w, pair->kernels->wide->block_bytes);
+    const int32_t n_blocks = pair->w[0]->n_blocks, most = span_blocks(pair->w[0], pair->kernels->wide->block_bytes);
     cpu_wide_outliers outliers = {.panels = pair->space->blocks, .next = round->outliers, .end = round->outliers + round->n_outliers,
                                   .sums = pair->space->outlier_sums};
     if (round->n_outliers) memset(outliers.sums, 0, (size_t)round->n_columns * sizeof *outliers.sums);
-    cpu_wide_span span = {.first = true};
-    if (fetch_next) span.ahead = ahead_of(pair->w, pair->panel + pair->n_panels, round->n_tiles);
+    cpu_wide_span span = {.first = true, .ahead = *ahead};
     cpu_panel_args args = pair->args;
     for (; span.first_block < n_blocks; span.first_block += args.n_blocks, span.first = false) {
         args.n_blocks = n_blocks - span.first_block < most ? n_blocks - span.first_block : most;
@@ -204,16 +219,31 @@ static void multiply_pair(const wide_pair *pair, bool fetch_next) {
     }
 }
 
+// Panel p and its neighbour below end; panel p of both parts when gated. What comes next is fetched ahead by the first round only.
+static void place_pair(wide_pair *pair, int32_t part, int32_t p, int32_t end, cpu_ahead *ahead) {
+    const bool gated = pair->a->gated;
+    const int32_t n_tiles = pair->round->n_tiles;
+    pair->n_panels = gated || p + 1 < end ? 2 : 1;
+    for (int32_t i = 0; i < pair->n_panels; i++) {
+        pair->w[i] = cpu_weight_of(pair->a->part[gated ? i : part].w);
+        pair->panel[i] = gated ? p : p + i;
+        if (gated) fetch_panels(ahead, pair->w[i], p + 1, 1, n_tiles);
+    }
+    if (!gated) fetch_panels(ahead, pair->w[0], p + pair->n_panels, 2, n_tiles);
+    pair->args = (cpu_panel_args){.panel = pair->space->blocks};
+    cpu_place_output(pair->a, part, p, gated ? 1 : pair->n_panels, pair->round->tiles[0].column, &pair->args);
+}
+
 void cpu_wide_multiply(cpu_wide *wide, const wtl_matmul *a, int32_t part, const cpu_panel_kernels *kernels, int32_t first, int32_t end,
                        int32_t thread) {
-    wide_pair pair = {.w = cpu_weight_of(a->part[part].w), .kernels = kernels, .space = &wide->spaces[thread]};
+    wide_pair pair = {.a = a, .wide = wide, .kernels = kernels, .space = &wide->spaces[thread]};
+    static const cpu_ahead nothing = {0};
     for (int32_t r = 0; r < wide->n_rounds; r++) {
         pair.round = &wide->rounds[r];
-        for (pair.panel = first; pair.panel < end; pair.panel += 2) {
-            pair.n_panels = pair.panel + 1 < end ? 2 : 1;
-            pair.args = (cpu_panel_args){.panel = pair.space->blocks};
-            cpu_place_output(a, part, pair.panel, pair.n_panels, pair.round->tiles[0].column, &pair.args);
-            multiply_pair(&pair, r == 0);
+        for (int32_t p = first; p < end; p += a->gated ? 1 : 2) {
+            cpu_ahead ahead = nothing;
+            place_pair(&pair, part, p, end, &ahead);
+            multiply_pair(&pair, r == 0 ? &ahead : &nothing);
         }
     }
 }

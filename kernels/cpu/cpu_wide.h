@@ -16,11 +16,11 @@ bool cpu_wide_pays(const cpu_matmul_kernels *kernels, const wtl_matmul *a);
 // Scratch for ops of up to these sizes; 0 when none of them is wide.
 size_t cpu_wide_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads);
 // at: that many bytes, 64-byte aligned. x need not be quantised yet.
-cpu_wide *cpu_wide_begin(void *at, const cpu_tiles *x, int32_t n_threads);
+cpu_wide *cpu_wide_begin(void *at, const cpu_tiles *x, const cpu_vec_kernels *vec, int32_t n_threads);
 int32_t cpu_wide_rounds(const cpu_wide *wide);
 // To be called by the thread that has quantised `tile`, with scratch of K int32_t. Who quantises a round's last tile sorts its outliers.
 void cpu_wide_tile_done(cpu_wide *wide, const cpu_tiles *x, int32_t tile, int32_t *scratch);
-// Panels [first, end) of a part times all of x. first is even.
+// Panels [first, end) of a part, or of both when gated, times all of x. Unless gated first is even.
 void cpu_wide_multiply(cpu_wide *wide, const wtl_matmul *a, int32_t part, const cpu_panel_kernels *kernels, int32_t first, int32_t end,
                        int32_t thread);
 

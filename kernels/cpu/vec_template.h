@@ -63,6 +63,14 @@ static void row_glu(const float *gate, const float *up, wtl_act act, float *out,
     else row_glu_of(false, gate, up, out, n);
 }
 
+// pairs [n_columns]; out [n_columns, n_rows]
+static void row_glu_panels(const float (*pairs)[2][16], int32_t n_columns, int32_t n_rows, wtl_act act, float *out, int32_t stride) {
+    for (int32_t c = 0; c < n_columns; c++, out += stride) {
+        if (act == WTL_ACT_GELU_TANH) row_glu_of(true, pairs[c][0], pairs[c][1], out, n_rows);
+        else row_glu_of(false, pairs[c][0], pairs[c][1], out, n_rows);
+    }
+}
+
 // x [n_heads, head_dim], cos_sin [n_rot]: pairs (i, i + n_rot/2)
 static void row_rope_halves(float *x, int32_t n_heads, int32_t head_dim, const float *cos_sin, int32_t n_rot) {
     int32_t half = n_rot / 2;
@@ -216,5 +224,5 @@ static void row_kv_store(const wtl_kv_shape *shape, const float *k, const float 
 }
 
 const cpu_vec_kernels CPU_VEC_TABLE = {
-    .rms_norm = row_rms_norm, .add = row_add, .glu = row_glu, .rope = row_rope, .kv_store = row_kv_store,
+    .rms_norm = row_rms_norm, .add = row_add, .glu = row_glu, .glu_panels = row_glu_panels, .rope = row_rope, .kv_store = row_kv_store,
 };

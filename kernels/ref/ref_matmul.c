@@ -36,9 +36,9 @@ void ref_matmul(wtl_stream *s, const wtl_matmul *a) {
     ref_stream *rs = ref_of(s);
     if (!ref_fits(s, a->x.cols <= rs->limits.max_cols && a->x.rows <= rs->limits.max_rows)) return;
     if (a->input.kind == WTL_INPUT_RMS_NORM) ref_rms_norm(s, a->input.from, a->input.weight, a->input.eps, a->x);
-    if (a->input.kind == WTL_INPUT_GLU) ref_glu(s, a->input.from, a->input.up, a->input.act, a->x);
     for (int32_t p = 0; p < a->n_parts; p++)
         matmul_part(rs, a->x, a->part[p].w, a->part[p].bias, a->accumulate, a->part[p].out);
+    if (a->gated) ref_glu(s, a->part[0].out, a->part[1].out, a->act, a->part[0].out);
 }
 
 void ref_head_top(wtl_stream *s, const wtl_matmul *a, int32_t k) {
