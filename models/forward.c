@@ -12,6 +12,15 @@ static bool place(void *base, size_t *offset, int32_t rows, int32_t cols, wtl_ma
     return true;
 }
 
+// Rows that go through a layer's feed-forward part together: its inside is several times as wide as the residual stream, and of all rows of
+// a prompt it would be the most of a session's memory. Fewer rows than this would read and unpack the weights too often.
+#define FEED_FORWARD_FLOATS (1 << 20)
+#define FEED_FORWARD_LEAST 128
+static int32_t feed_forward_rows(const wtl_model_config *c, int32_t max_rows) {
+    const int32_t few = FEED_FORWARD_FLOATS / c->n_ff, rows = few < FEED_FORWARD_LEAST ? FEED_FORWARD_LEAST : few;
+    return rows < max_rows ? rows : max_rows;
+}
+
 typedef struct act_shape {
     int32_t rows, cols;
     wtl_mat *mat;
@@ -33,7 +42,8 @@ bool model_acts_layout(const wtl_model_config *c, int32_t max_rows, int32_t max_
         {max_logits, c->n_vocab, &a.logits},
     };
     const act_shape attention[] = {{max_rows, q_width, &a.q}, {max_rows, kv_width, &a.k}, {max_rows, kv_width, &a.v}, {max_rows, q_width, &a.attn}};
-    const act_shape feed_forward[] = {{max_rows, c->n_ff, &a.gate}, {max_rows, c->n_ff, &a.up}};
+    const int32_t ff_rows = feed_forward_rows(c, max_rows);
+    const act_shape feed_forward[] = {{ff_rows, c->n_ff, &a.gate}, {ff_rows, c->n_ff, &a.up}};
     size_t offset = 0;
     if (!place_all(base, &offset, lasting, sizeof lasting / sizeof *lasting)) return false;
     size_t attention_end = offset, feed_forward_end = offset;
@@ -65,11 +75,6 @@ wtl_input model_norm(wtl_mat x, const wtl_weight *weight, float eps) {
     return (wtl_input){.kind = WTL_INPUT_RMS_NORM, .from = x, .weight = weight, .eps = eps};
 }
 
-void model_gate_up(const wtl_model *m, wtl_stream *s, const wtl_layer *l, wtl_mat x, wtl_mat h, wtl_mat gate, wtl_mat up) {
-    const wtl_matmul a = {.x = h, .input = model_norm(x, l->ffn_norm, m->config.norm_eps), .n_parts = 2,
-                          .part = {{l->gate, NULL, gate}, {l->up, NULL, up}}, .gated = true, .act = m->config.act};
-    s->ops->matmul(s, &a);
-}
 
 static void matmul_one(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out, bool accumulate) {
     const wtl_matmul a = {.x = x, .n_parts = 1, .part = {{w, bias, out}}, .accumulate = accumulate};
@@ -82,6 +87,22 @@ void model_matmul(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weigh
 
 void model_matmul_add(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out) {
     matmul_one(s, x, w, bias, out, true);
+}
+
+static wtl_mat rows_between(wtl_mat m, int32_t first, int32_t end) {
+    return (wtl_mat){m.data + (size_t)first * (size_t)m.stride, end - first, m.cols, m.stride};
+}
+
+void model_feed_forward(const wtl_model *m, wtl_stream *s, const wtl_step *step, const wtl_layer *l, wtl_mat x, wtl_mat h, wtl_mat out, bool accumulate) {
+    const int32_t most = step->acts.gate.rows, n = x.rows, parts = (n + most - 1) / most;
+    for (int32_t i = 0; i < parts; i++) {
+        const int32_t first = (int32_t)((int64_t)n * i / parts), end = (int32_t)((int64_t)n * (i + 1) / parts);
+        const wtl_mat gate = model_rows(step->acts.gate, end - first), up = model_rows(step->acts.up, end - first);
+        const wtl_matmul gate_up = {.x = rows_between(h, first, end), .input = model_norm(rows_between(x, first, end), l->ffn_norm, m->config.norm_eps),
+                                    .n_parts = 2, .part = {{l->gate, NULL, gate}, {l->up, NULL, up}}, .gated = true, .act = m->config.act};
+        s->ops->matmul(s, &gate_up);
+        matmul_one(s, gate, l->down, NULL, rows_between(out, first, end), accumulate);
+    }
 }
 
 void model_head(const wtl_model *m, wtl_stream *s, const wtl_step *step, wtl_mat x, wtl_mat h) {

@@ -56,8 +56,6 @@ static void gemma3_forward(const wtl_model *m, wtl_stream *s, const wtl_step *st
     wtl_mat k = model_rows(step->acts.k, n);       // [n, n_heads_kv * head_dim]
     wtl_mat v = model_rows(step->acts.v, n);       // [n, n_heads_kv * head_dim]
     wtl_mat attn = model_rows(step->acts.attn, n); // [n, n_heads * head_dim]
-    wtl_mat gate = model_rows(step->acts.gate, n); // [n, n_ff]
-    wtl_mat up = model_rows(step->acts.up, n);     // [n, n_ff]
     const wtl_mat angles_global = model_rows(step->acts.rope_global, n), angles_local = model_rows(step->acts.rope_local, n);
     const wtl_rope rope_global = {c->n_rot, c->rope_freq_base, c->rope_freq_scale, NULL};
     const wtl_rope rope_local = {c->n_rot, c->rope_freq_base_local, 1, NULL};
@@ -88,15 +86,12 @@ static void gemma3_forward(const wtl_model *m, wtl_stream *s, const wtl_step *st
         if (il == c->n_layers - 1) { // behind the last attention only the rows with logits matter
             model_keep_output_rows(s, step, &x, &attn);
             h = model_rows(h, x.rows);
-            gate = model_rows(gate, x.rows);
-            up = model_rows(up, x.rows);
         }
         model_matmul(s, attn, l->wo, NULL, h);
         be->rms_norm(s, h, l->post_attn_norm, c->norm_eps, h);
         be->add(s, x, h, x);
 
-        model_gate_up(m, s, l, x, h, gate, up);
-        model_matmul(s, gate, l->down, NULL, h);
+        model_feed_forward(m, s, step, l, x, h, h, false);
         be->rms_norm(s, h, l->post_ffn_norm, c->norm_eps, h);
         be->add(s, x, h, x);
     }

@@ -45,8 +45,6 @@ static void llama_forward(const wtl_model *m, wtl_stream *s, const wtl_step *ste
     wtl_mat k = model_rows(step->acts.k, n);       // [n, n_heads_kv * head_dim]
     wtl_mat v = model_rows(step->acts.v, n);       // [n, n_heads_kv * head_dim]
     wtl_mat attn = model_rows(step->acts.attn, n); // [n, n_heads * head_dim]
-    wtl_mat gate = model_rows(step->acts.gate, n); // [n, n_ff]
-    wtl_mat up = model_rows(step->acts.up, n);     // [n, n_ff]
     wtl_mat angles = model_rows(step->acts.rope_global, n);
     const wtl_rope rope = {c->n_rot, c->rope_freq_base, c->rope_freq_scale, m->rope_freqs};
 
@@ -70,13 +68,10 @@ static void llama_forward(const wtl_model *m, wtl_stream *s, const wtl_step *ste
         if (il == c->n_layers - 1) { // behind the last attention only the rows with logits matter
             model_keep_output_rows(s, step, &x, &attn);
             h = model_rows(h, x.rows);
-            gate = model_rows(gate, x.rows);
-            up = model_rows(up, x.rows);
         }
         model_matmul_add(s, attn, l->wo, l->bo, x);
 
-        model_gate_up(m, s, l, x, h, gate, up);
-        model_matmul_add(s, gate, l->down, NULL, x);
+        model_feed_forward(m, s, step, l, x, h, x, true);
     }
 
     model_head(m, s, step, x, h);

@@ -87,7 +87,8 @@ bool model_borrows_file(const wtl_model *model);
 // Activations of one step: every matrix that a forward pass needs, carved from one piece of backend memory. gate and up lie
 // where q, k, v and attn do: a layer's attention is over when its feed-forward block begins.
 typedef struct wtl_acts {
-    wtl_mat x, h, q, k, v, attn, gate, up;      // [max_rows, width]
+    wtl_mat x, h, q, k, v, attn; // [max_rows, width]
+    wtl_mat gate, up;            // [rows of the feed-forward part at a time, n_ff], see model_feed_forward
     wtl_mat rope_global, rope_local;            // [max_rows, n_rot]
     wtl_mat x_out, attn_out, logits;            // [max_logits, width]: the rows whose logits are wanted
 } wtl_acts;
@@ -131,11 +132,12 @@ wtl_mat model_rows(wtl_mat m, int32_t rows); // the first rows of m
 wtl_mat model_heads(wtl_mat x, int32_t n_heads, int32_t head_dim);
 // rms_norm(x) as the input of a matmul.
 wtl_input model_norm(wtl_mat x, const wtl_weight *weight, float eps);
-// gate = act(gate) * up of the layer's feed-forward part, with its norm of x; h and up are scratch.
-void model_gate_up(const wtl_model *m, wtl_stream *s, const wtl_layer *l, wtl_mat x, wtl_mat h, wtl_mat gate, wtl_mat up);
 // out = x w^T + bias, or out += x w^T + bias.
 void model_matmul(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
 void model_matmul_add(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out);
+
+// A layer's feed-forward part with its norm of x: out = down(act(gate) * up), or out += that, some of the rows at a time. out may be x or h; h is scratch.
+void model_feed_forward(const wtl_model *m, wtl_stream *s, const wtl_step *step, const wtl_layer *l, wtl_mat x, wtl_mat h, wtl_mat out, bool accumulate);
 
 // The last norm of x, into h where need be, and the output head: step->acts.logits.
 void model_head(const wtl_model *model, wtl_stream *s, const wtl_step *step, wtl_mat x, wtl_mat h);

@@ -104,6 +104,7 @@ static void fill_items(fill_job *job, int32_t first, int32_t end) {
 
 // Giving back less than this is left to whoever prepares many weights: it interrupts every other thread.
 #define RELEASE_BYTES ((uintptr_t)1 << 20)
+#define CHUNK_BYTES ((size_t)2 << 20)
 
 // Gives the pages behind items first..end - 1 back, so that a large matrix is never resident twice. Only whole pages: the
 // ones at the ends may hold what others still need.
@@ -115,6 +116,13 @@ static void release_source(const fill_job *job, int32_t first, int32_t end) {
     const uintptr_t from = (data + (size_t)first * (size_t)rows_per_item * job->src->row_bytes + page - 1) & ~(page - 1);
     const uintptr_t to = (data + (size_t)last * job->src->row_bytes) & ~(page - 1);
     if (to > from && to - from >= RELEASE_BYTES) madvise((void *)from, to - from, MADV_DONTNEED); // a hint: refusal costs memory only
+}
+
+// Items that a thread takes at a time: some for each thread, and little enough to be resident twice.
+static int32_t chunk_items(const cpu_weight *w, const wtl_tensor *src, int32_t n_items, int32_t n_threads) {
+    const size_t most = CHUNK_BYTES / ((w->n_panels ? CPU_PANEL_ROWS : 1) * src->row_bytes);
+    const int32_t fair = n_items / (8 * n_threads);
+    return 1 + (most < (size_t)fair ? (int32_t)most : fair);
 }
 
 static void fill_run(void *ctx, int32_t thread, int32_t n_threads) {
@@ -201,8 +209,7 @@ wtl_status cpu_weight_prepare(wtl_backend *be, const wtl_tensor *src, wtl_weight
             cpu->blas_named = true;
         }
         const int32_t items = w->n_panels ? w->n_panels : src->rows;
-        const int32_t chunk = items / (8 * pool_threads(cpu->pool)) + 1;
-        fill_job job = {.src = src, .w = w, .planes = cpu->matmul->planes, .n_items = items, .chunk = chunk, .next = 0};
+        fill_job job = {.src = src, .w = w, .planes = cpu->matmul->planes, .n_items = items, .chunk = chunk_items(w, src, items, pool_threads(cpu->pool)), .next = 0};
         pool_run(cpu->pool, fill_run, &job);
         w->planes.largest = wtl_f32_from_bits(atomic_load(&job.largest));
     }

@@ -269,6 +269,40 @@ TEST(Session, RewindAndTryAgainGivesTheSameBits) {
     }
 }
 
+// Wide feed-forward parts take some of a step's rows at a time: 128 of 300 here, and again all that ask for logits in the last layer.
+TEST(Session, RowsThatTakeTurnsInTheFeedForwardPartGiveTheSameBits) {
+    for (const char *arch : {"llama", "gemma3"}) {
+        for (const char *backend : {"cpu", "ref"}) {
+            TinyOptions o;
+            o.arch = arch;
+            o.type = WTL_DTYPE_Q4_1;
+            o.n_layers = 2, o.n_embd = 64, o.n_ff = 8192;
+            TinyModel model(o);
+            Engine engine(model.path(), 2, backend);
+            std::mt19937 rng(13);
+            const Tokens tokens = random_tokens(rng, 300);
+            const wtl_kv_type kv = strcmp(backend, "ref") ? WTL_KV_F16 : WTL_KV_F32;
+            auto logits = [&](int n_batch) {
+                Session session(engine, options(1, n_batch, kv));
+                const int seq = session.open();
+                std::vector<Logits> out;
+                for (int at = 0; at < 300; at += n_batch) {
+                    std::vector<wtl_entry> entries;
+                    for (int i = at; i < at + n_batch; i++) entries.push_back({tokens[i], seq, true, 0});
+                    wtl_error err = {};
+                    EXPECT_EQ(wtl_session_step(session.s, entries.data(), n_batch, &err), WTL_OK) << err.message;
+                    for (int i = 0; i < n_batch; i++) {
+                        const float *l = wtl_session_logits(session.s, i);
+                        out.emplace_back(l, l + TinyModel::kVocab);
+                    }
+                }
+                return out;
+            };
+            EXPECT_EQ(logits(300), logits(50)) << arch << " on " << backend;
+        }
+    }
+}
+
 // An engine belongs to any number of threads, a session to one at a time.
 TEST(Threads, SessionsOfOneEngineRunAtOnce) {
     TinyOptions o;
