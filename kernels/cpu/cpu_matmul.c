@@ -1,7 +1,7 @@
 // Matrix multiplication with quantised weights, and reading rows out of packed weights.
 //
-// x is quantised once per op, in tiles of up to 8 columns (a column is one row of x: one token); a norm before it is computed
-// tile by tile, and what it gives is never stored. A gated activation behind it is computed panel by panel, and what
+// x is quantised once per op, in tiles of up to 8 or 16 columns (a column is one row of x: one token); a norm before it is
+// computed tile by tile, and what it gives is never stored. A gated activation behind it is computed panel by panel, and what
 // goes into it is never stored. Then each thread takes the
 // groups of panels of its own range, in the order of memory, so that what is fetched ahead is its own; who is done takes
 // from the other ranges. Which thread computes a panel changes nothing, every output is one kernel's sum in K order.
@@ -36,7 +36,7 @@ typedef struct matmul_job {
     const wtl_matmul *a;
     const cpu_matmul_kernels *kernels;
     const cpu_vec_kernels *vec;
-    float *rows; // [n_threads, CPU_TILE_COLS, K] rows of x that an input gives
+    float *rows; // [n_threads, CPU_MOST_COLS, K] rows of x that an input gives
     cpu_tiles x;
     cpu_wide *wide; // NULL: panels are multiplied as they are
     int32_t n_parts;                         // to be planned: a gated op's are one
@@ -62,7 +62,7 @@ static size_t acts_bytes(int32_t max_rows, int32_t max_cols) { return (size_t)ma
 
 // A thread's rows of an input, each at the start of a cache line.
 static size_t input_stride(int32_t cols) { return ((size_t)cols + 15) / 16 * 16; }
-static size_t tile_rows_bytes(int32_t cols) { return CPU_TILE_COLS * input_stride(cols) * sizeof(float); }
+static size_t tile_rows_bytes(int32_t cols) { return CPU_MOST_COLS * input_stride(cols) * sizeof(float); }
 
 size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
     const size_t outlier_bytes = (size_t)CPU_MAX_OUTLIERS(limits->max_cols) * sizeof(cpu_outlier) + sizeof(int32_t);
@@ -112,7 +112,7 @@ static float quantize_column(const matmul_job *job, const float *x, cpu_act *act
 // Takes the outliers of block b out of the tile's n columns and appends them to out, by k and column; returns how many.
 static int32_t take_outliers(const matmul_job *job, const float *const *x, int32_t b, const float *limits, cpu_act *acts,
                              int32_t n, cpu_outlier *out) {
-    uint32_t bits[CPU_TILE_COLS], any = 0;
+    uint32_t bits[CPU_MOST_COLS], any = 0;
     for (int32_t c = 0; c < n; c++) {
         bits[c] = outliers_of(job, x[c], b, acts[c].d, limits[c]);
         if (bits[c]) quantize_rest(job, x[c] + 32 * (ptrdiff_t)b, bits[c], acts + c);
@@ -143,10 +143,10 @@ static void quantize_tile(const matmul_job *job, int32_t tile, int32_t thread) {
     const int32_t first = cpu_first_column(&job->x, tile), n = cpu_columns_of(&job->x, tile);
     cpu_act *acts = job->x.acts + (size_t)first * (size_t)job->x.n_blocks;
     cpu_outlier *outliers = cpu_tile_outliers(&job->x, tile);
-    const float *x[CPU_TILE_COLS];
-    float limits[CPU_TILE_COLS];
+    const float *x[CPU_MOST_COLS];
+    float limits[CPU_MOST_COLS];
     const size_t stride = input_stride(job->a->x.cols);
-    float *rows = job->rows + (size_t)thread * CPU_TILE_COLS * stride;
+    float *rows = job->rows + (size_t)thread * CPU_MOST_COLS * stride;
     for (int32_t c = 0; c < n; c++) {
         x[c] = input_row(job, first + c, rows + (size_t)c * stride);
         limits[c] = quantize_column(job, x[c], acts + c, n);
@@ -295,7 +295,8 @@ static void begin(matmul_job *job, wtl_stream *s, const wtl_matmul *a, bool wide
     *job = (matmul_job){.a = a, .kernels = be->matmul, .vec = be->vec, .n_parts = a->gated ? 1 : a->n_parts};
     cpu_tiles *x = &job->x;
     x->n_blocks = a->x.cols / 32;
-    x->n_tiles = (rows + CPU_TILE_COLS - 1) / CPU_TILE_COLS;
+    const int32_t most = wide ? CPU_TILE_COLS : be->matmul->tile_columns;
+    x->n_tiles = (rows + most - 1) / most;
     x->tile_columns = rows / x->n_tiles;
     x->n_long = rows % x->n_tiles;
     x->max_outliers = CPU_MAX_OUTLIERS(a->x.cols);

@@ -70,8 +70,10 @@ typedef struct cpu_outlier {
 // A column of cols values has at most this many.
 #define CPU_MAX_OUTLIERS(cols) ((cols) / 16)
 
-// Columns of x are quantised in tiles of at most this many; a tile [n_blocks, columns] is what one kernel call multiplies.
+// Columns of x are quantised in tiles; a tile [n_blocks, columns] is what one kernel call multiplies. Every kernel takes up to
+// CPU_TILE_COLS columns, those of an instruction set with more registers up to CPU_MOST_COLS: cpu_matmul_kernels says.
 #define CPU_TILE_COLS 8
+#define CPU_MOST_COLS 16
 
 // out[c * out_stride + r] (+)= sum over k of weight[r, k] * x[c, k] (+ bias[r]), for r < n_rows and the tile's columns. A
 // panel has 16 rows; kernels of two wide panels take 32.
@@ -146,7 +148,7 @@ typedef struct cpu_wide_kernels {
 } cpu_wide_kernels;
 
 typedef struct cpu_panel_kernels {
-    cpu_panel_kernel columns[CPU_TILE_COLS + 1]; // by number of columns; [0] unused
+    cpu_panel_kernel columns[CPU_MOST_COLS + 1]; // by number of columns, up to the set's tile_columns; [0] unused
     const cpu_wide_kernels *wide;                // NULL: none, and so for all types of the instruction set
     void (*widen)(const void *panel, int32_t first_block, int32_t n_blocks, void *out); // a span of a panel
 } cpu_panel_kernels;
@@ -161,6 +163,7 @@ typedef uint32_t (*cpu_above)(const float *x, float limit);
 typedef struct cpu_matmul_kernels {
     cpu_quantize quantize;
     cpu_above above;
+    int32_t tile_columns; // most columns of a tile of panels as they are: CPU_TILE_COLS to CPU_MOST_COLS. Of wide ones always the former
     const cpu_panel_kernels *types[WTL_DTYPE_ID_END]; // by wtl_dtype
     const struct cpu_planes_kernels *planes;          // cpu_planes.h; NULL: output heads lie in panels like all else
 } cpu_matmul_kernels;

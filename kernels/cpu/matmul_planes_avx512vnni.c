@@ -47,10 +47,10 @@ CPU_INLINE void planes_fetch(const cpu_planes *w, size_t b, const int bits) {
     if (b % 2 == 0) fetch((const uint8_t *)(w->scale + 16 * b), 32, bits);
 }
 
-// Integer products of block b with each column.
+// Integer products of block b with each column; on all bits as floats, see CPU_WIDE_ONE.
 CPU_INLINE void planes_dots(const cpu_planes *w, size_t b, const int bits, const int nc, const cpu_act *x, __m512i *dot) {
     CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) dot[c] = _mm512_slli_epi32(broadcast(&x[c].neg), 7);
+    for (int c = 0; c < nc; c++) dot[c] = bits > 6 ? broadcast(&x[c].wide) : _mm512_slli_epi32(broadcast(&x[c].neg), 7);
     CPU_UNROLL
     for (int g = 0; g < 8; g++) {
         const __m512i q = planes_codes(w, b, g, bits);
@@ -79,16 +79,18 @@ static __attribute__((noinline)) uint32_t planes_outliers(const cpu_panel_args *
 CPU_INLINE void planes_run(const int nc, const cpu_panel_args *a) {
     const cpu_planes w = *(const cpu_planes *)a->panel;
     const cpu_act *x = a->act;
-    __m512 f[CPU_TILE_COLS];
+    __m512 f[CPU_MOST_COLS];
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) f[c] = _mm512_setzero_ps();
     for (size_t b = 0; b < (size_t)a->n_blocks; b++, x += nc) {
-        __m512i dot[CPU_TILE_COLS];
+        __m512i dot[CPU_MOST_COLS];
         planes_fetch(&w, b, 8);
         planes_dots(&w, b, 8, nc, x, dot);
-        const __m512 d = planes_scale(&w, b);
+        const __m512 d = planes_scale(&w, b), offset = wide_offset(d);
         CPU_UNROLL_COLUMNS
-        for (int c = 0; c < nc; c++) f[c] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot[c]), d), _mm512_set1_ps(x[c].d), f[c]);
+        for (int c = 0; c < nc; c++) {
+            f[c] = _mm512_fmadd_ps(_mm512_fmadd_ps(_mm512_castsi512_ps(dot[c]), d, offset), _mm512_set1_ps(x[c].d), f[c]);
+        }
     }
     panel_end(a, nc, planes_outliers, f);
 }
@@ -218,10 +220,12 @@ static __attribute__((noinline)) void sketch_any(int bits, int nc, const cpu_ske
     static void sketch5_##nc(const cpu_sketch_args *a) { sketch_any(5, nc, a); }                                       \
     static void sketch6_##nc(const cpu_sketch_args *a) { sketch_any(6, nc, a); }
 PLANES_COLUMN(1) PLANES_COLUMN(2) PLANES_COLUMN(3) PLANES_COLUMN(4) PLANES_COLUMN(5) PLANES_COLUMN(6) PLANES_COLUMN(7) PLANES_COLUMN(8)
+PLANES_COLUMN(9) PLANES_COLUMN(10) PLANES_COLUMN(11) PLANES_COLUMN(12) PLANES_COLUMN(13) PLANES_COLUMN(14) PLANES_COLUMN(15) PLANES_COLUMN(16)
 SKETCH_COLUMN(1) SKETCH_COLUMN(2) SKETCH_COLUMN(3) SKETCH_COLUMN(4)
 
 const cpu_planes_kernels cpu_planes_avx512vnni = {
-    .panels = {{NULL, planes_1, planes_2, planes_3, planes_4, planes_5, planes_6, planes_7, planes_8}, &cpu_wide_plain, planes_widen},
+    .panels = {{NULL, planes_1, planes_2, planes_3, planes_4, planes_5, planes_6, planes_7, planes_8, planes_9, planes_10, planes_11,
+                planes_12, planes_13, planes_14, planes_15, planes_16}, &cpu_wide_plain, planes_widen},
     .sketch = {{NULL, sketch5_1, sketch5_2, sketch5_3, sketch5_4}, {NULL, sketch6_1, sketch6_2, sketch6_3, sketch6_4}},
     .split = planes_split,
 };

@@ -1,4 +1,4 @@
-// The AVX-512 VNNI micro-kernel: one panel of 16 rows times 1..8 columns, one accumulator register per column.
+// The AVX-512 VNNI micro-kernel: one panel of 16 rows times 1..16 columns, one accumulator register per column.
 //
 // Included by the matmul_*_avx512vnni.c files only. A type is a cpu_panel_form: inline functions that give its codes and
 // scales, and constants that say which terms it has; everything is inlined, so each instance is straight-line code.
@@ -117,69 +117,110 @@ CPU_INLINE uint32_t panel_outliers(const panel_form form, const cpu_panel_args *
 // From memory, never by way of a scalar register: the multipliers share their ports with such moves.
 CPU_INLINE __m512i broadcast(const int32_t *p) { return _mm512_broadcastd_epi32(_mm_loadu_si32(p)); }
 
-// A sum as a float of its own, see CPU_WIDE_ONE: types without a zero point save the conversion.
-CPU_INLINE bool sums_are_floats(const panel_form form) { return form.zero_shift < 0 && !form.split; }
+// Whether codes are moved so that their zero point is 128, as in wide panels: an addition for each group saves two or three instructions for
+// each column, which find where their accumulators start in the activations.
+CPU_INLINE bool is_moved(const panel_form form, const int nc) { return form.zero_shift == 7 || (form.zero_shift >= 0 && nc > (form.split ? 2 : 4)); }
+// A sum of the first groups as a float of its own, see CPU_WIDE_ONE: it saves the conversion.
+CPU_INLINE bool sums_are_floats(const panel_form form, const int nc) { return form.zero_shift < 0 || is_moved(form, nc); }
 
-// Where the accumulator starts: zero point times -sum of the activations.
-CPU_INLINE __m512i start(const panel_form form, __m512i neg) {
-    if (sums_are_floats(form)) return _mm512_set1_epi32(CPU_WIDE_ONE);
-    if (form.zero_shift < 0) return _mm512_setzero_si512();
-    return _mm512_slli_epi32(neg, (unsigned)form.zero_shift);
+// Where accumulators start: zero point times -sum of the activations; of groups 0..3 of split types, else of all.
+CPU_INLINE __m512i start_first(const panel_form form, const int nc, const cpu_act *x) {
+    if (form.zero_shift < 0) return _mm512_set1_epi32(CPU_WIDE_ONE);
+    if (is_moved(form, nc)) return broadcast(form.split ? &x->wide_low : &x->wide);
+    return _mm512_slli_epi32(broadcast(form.split ? &x->neg_low : &x->neg), (unsigned)form.zero_shift);
 }
 CPU_INLINE __m512i neg_high(const cpu_act *x) { return _mm512_sub_epi32(broadcast(&x->neg), broadcast(&x->neg_low)); }
+CPU_INLINE __m512i start_second(const panel_form form, const int nc, const cpu_act *x) {
+    if (form.zero_shift < 0) return _mm512_setzero_si512();
+    if (is_moved(form, nc)) return broadcast(&x->wide_high);
+    return _mm512_slli_epi32(neg_high(x), (unsigned)form.zero_shift);
+}
 
 // What makes a product with d of CPU_WIDE_ONE plus n one of n alone. Exact: d has 19 bits at most, the factor two.
 CPU_INLINE __m512 wide_offset(__m512 d) { return _mm512_mul_ps(d, _mm512_set1_ps(-12582912.0f)); }
 
-// f += (dot * scale) * d and the minimum's term.
-CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, const __m512i *dot,
-                            __m512 *f) {
-    const __m512 d = form.scale(w, s, 0), offset = wide_offset(d);
-    CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) {
-        const __m512 t = sums_are_floats(form) ? _mm512_fmadd_ps(_mm512_castsi512_ps(dot[c]), d, offset) : _mm512_mul_ps(_mm512_cvtepi32_ps(dot[c]), d);
-        f[c] = _mm512_fmadd_ps(t, _mm512_set1_ps(x[c].d), f[c]);
-    }
-    if (!form.has_min) return;
-    const __m512 m = form.minimum(w, s, 0);
-    CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) f[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(x[c].s), f[c]);
+// What is unpacked of one block of 32 weights.
+typedef struct panel_block {
+    __m512i q[8];   // codes of each group, as far as they are kept
+    __m512 d[2], m[2], offset; // scales, minima; what goes with d[0]
+} panel_block;
+
+CPU_INLINE __m512i codes_of(const panel_form form, const int nc, const uint8_t *w, int s, int g) {
+    const __m512i q = form.codes(w, s, g);
+    if (form.zero_shift == 7 || !is_moved(form, nc)) return q;
+    return _mm512_add_epi8(q, _mm512_set1_epi8((char)(128 - (1 << form.zero_shift))));
 }
 
-// f += d * (low * its scale + high * its scale + the minima's terms): d comes last, it would cost a product for each half.
-CPU_INLINE void panel_scale_halves(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, const __m512i *low,
-                                   const __m512i *high, __m512 *f) {
-    const __m512 d0 = form.scale(w, s, 0), d1 = form.scale(w, s, 1);
-    __m512 m0 = d0, m1 = d1;
-    if (form.has_min) m0 = form.minimum(w, s, 0), m1 = form.minimum(w, s, 1);
+CPU_INLINE panel_block block_scales(const panel_form form, const uint8_t *w, int s) {
+    panel_block b;
+    for (int half = 0; half < (form.split ? 2 : 1); half++) {
+        b.d[half] = form.scale(w, s, half);
+        if (form.has_min) b.m[half] = form.minimum(w, s, half);
+    }
+    b.offset = wide_offset(b.d[0]);
+    return b;
+}
+
+// Columns that are multiplied at a time with codes that were unpacked before. Types with two scales need two registers a column besides its sum.
+CPU_INLINE int chunk_of(const panel_form form, const int nc) { return form.split && nc > 8 ? (nc + 1) / 2 : nc; }
+
+// dot += groups first .. end - 1 times n of the tile's nc columns, from x on.
+CPU_INLINE void panel_dots(const panel_form form, const int nc, const int n, const uint8_t *w, int s, const __m512i *kept, const int first,
+                           const int end, const cpu_act *x, __m512i *dot) {
+    CPU_UNROLL
+    for (int g = first; g < end; g++) {
+        const __m512i q = chunk_of(form, nc) < nc ? kept[g] : codes_of(form, nc, w, s, g);
+        CPU_UNROLL_COLUMNS
+        for (int c = 0; c < n; c++) dot[c] = _mm512_dpbusd_epi32(dot[c], q, _mm512_set1_epi32(x[c].q4[g]));
+    }
+}
+
+// The sum of the first groups times their scale.
+CPU_INLINE __m512 panel_first(const panel_form form, const int nc, const panel_block *b, __m512i dot) {
+    if (sums_are_floats(form, nc)) return _mm512_fmadd_ps(_mm512_castsi512_ps(dot), b->d[0], b->offset);
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(dot), b->d[0]);
+}
+// The sum of the others times their scale and the minima's terms onto t.
+CPU_INLINE __m512 panel_second(const panel_form form, const panel_block *b, const cpu_act *x, __m512i dot, __m512 t) {
+    t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), b->d[1], t);
+    if (!form.has_min) return t;
+    t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(broadcast(&x->neg_low)), b->m[0], t);
+    return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(neg_high(x)), b->m[1], t);
+}
+
+// f += d * (first sum * its scale + second sum * its scale + the minima's terms) of split types: d comes last, it would cost a product
+// for each half. Of others f += d * (sum * scale), then the minimum's term.
+CPU_INLINE void panel_chunk(const panel_form form, const int nc, const int n, const uint8_t *w, int s, const panel_block *b, const cpu_act *x,
+                            __m512 *f) {
+    __m512i dot[CPU_MOST_COLS];
+    __m512 t[CPU_MOST_COLS];
     CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) {
-        __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(low[c]), d0);
-        t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high[c]), d1, t);
-        if (form.has_min) {
-            t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(broadcast(&x[c].neg_low)), m0, t);
-            t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(neg_high(x + c)), m1, t);
-        }
-        f[c] = _mm512_fmadd_ps(t, _mm512_set1_ps(x[c].d), f[c]);
+    for (int c = 0; c < n; c++) dot[c] = start_first(form, nc, x + c);
+    panel_dots(form, nc, n, w, s, b->q, 0, form.split ? 4 : 8, x, dot);
+    CPU_UNROLL_COLUMNS
+    for (int c = 0; c < n; c++) {
+        t[c] = panel_first(form, nc, b, dot[c]);
+        if (form.split) dot[c] = start_second(form, nc, x + c);
+    }
+    if (form.split) panel_dots(form, nc, n, w, s, b->q, 4, 8, x, dot);
+    CPU_UNROLL_COLUMNS
+    for (int c = 0; c < n; c++) {
+        if (form.split) t[c] = panel_second(form, b, x + c, dot[c], t[c]);
+        f[c] = _mm512_fmadd_ps(t[c], _mm512_set1_ps(x[c].d), f[c]);
+        if (!form.split && form.has_min) f[c] = _mm512_fmadd_ps(b->m[0], _mm512_set1_ps(x[c].s), f[c]);
     }
 }
 
 CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, __m512 *f) {
-    __m512i low[CPU_TILE_COLS], high[CPU_TILE_COLS]; // high: groups 4..7 of split types
-    CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) {
-        low[c] = start(form, broadcast(form.split ? &x[c].neg_low : &x[c].neg));
-        if (form.split) high[c] = start(form, neg_high(x + c));
-    }
+    const int chunk = chunk_of(form, nc);
+    panel_block b = block_scales(form, w, s);
     CPU_UNROLL
-    for (int g = 0; g < 8; g++) {
-        __m512i *dot = form.split && g >= 4 ? high : low;
-        const __m512i q = form.codes(w, s, g);
-        CPU_UNROLL_COLUMNS
-        for (int c = 0; c < nc; c++) dot[c] = _mm512_dpbusd_epi32(dot[c], q, _mm512_set1_epi32(x[c].q4[g]));
+    for (int g = 0; chunk < nc && g < 8; g++) {
+        b.q[g] = codes_of(form, nc, w, s, g);
+        __asm__("" : "+v"(b.q[g])); // kept in a register
     }
-    if (form.split) panel_scale_halves(form, nc, w, s, x, low, high, f);
-    else panel_scale(form, nc, w, s, x, low, f);
+    CPU_UNROLL_COLUMNS
+    for (int c = 0; c < nc; c += chunk) panel_chunk(form, nc, nc - c < chunk ? nc - c : chunk, w, s, &b, x + c, f + c);
 }
 
 CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 *f) {
@@ -198,7 +239,7 @@ CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 
 // Adds the outliers' products and stores.
 CPU_INLINE void panel_end(const cpu_panel_args *a, const int nc, uint32_t (*outliers)(const cpu_panel_args *, __m512 *), __m512 *f) {
     if (a->n_outliers) {
-        __m512 sums[CPU_TILE_COLS];
+        __m512 sums[CPU_MOST_COLS];
         const uint32_t used = outliers(a, sums);
         CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) f[c] = used >> c & 1 ? _mm512_add_ps(f[c], sums[c]) : f[c];
@@ -212,7 +253,7 @@ CPU_INLINE void panel_end(const cpu_panel_args *a, const int nc, uint32_t (*outl
 
 CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_panel_args *, __m512 *), const int nc,
                           const cpu_panel_args *a) {
-    __m512 f[CPU_TILE_COLS];
+    __m512 f[CPU_MOST_COLS];
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) f[c] = _mm512_setzero_ps();
     const uint8_t *w = a->panel;
@@ -261,7 +302,7 @@ CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t fi
     }
 }
 
-// Instances for 1..8 columns and their table; kind: of the wide kernels.
+// Instances for 1..16 columns and their table; kind: of the wide kernels.
 #if CPU_SANITIZED
 #define PANEL_ANY(name)                                                                                                \
     static __attribute__((noinline)) void name##_any(int nc, const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, nc, a); }
@@ -277,8 +318,11 @@ CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t fi
     PANEL_ANY(name)                                                                                                    \
     PANEL_COLUMN(name, 1) PANEL_COLUMN(name, 2) PANEL_COLUMN(name, 3) PANEL_COLUMN(name, 4)                            \
     PANEL_COLUMN(name, 5) PANEL_COLUMN(name, 6) PANEL_COLUMN(name, 7) PANEL_COLUMN(name, 8)                            \
+    PANEL_COLUMN(name, 9) PANEL_COLUMN(name, 10) PANEL_COLUMN(name, 11) PANEL_COLUMN(name, 12)                         \
+    PANEL_COLUMN(name, 13) PANEL_COLUMN(name, 14) PANEL_COLUMN(name, 15) PANEL_COLUMN(name, 16)                        \
     static void name##_widen(const void *panel, int32_t first, int32_t n, void *out) { panel_widen(name##_form, panel, first, n, out); } \
     const cpu_panel_kernels cpu_matmul_##name##_avx512vnni = {                                                         \
-        {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}, &cpu_wide_##kind, name##_widen};
+        {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8, name##_9, name##_10,       \
+         name##_11, name##_12, name##_13, name##_14, name##_15, name##_16}, &cpu_wide_##kind, name##_widen};
 
 #endif

@@ -4,7 +4,7 @@
 // second-level cache; multiply-adds a second and their share of a loop of nothing but multiply-adds. Then, with AVX-512 VNNI, which
 // other instructions share the multiplier: twelve vpdpbusd and twelve of another kind in turns take the time of both when they do,
 // the longer one's time when they do not. Then the kernels of wide panels, two of them at a time, with what widening costs.
-// Usage: panel_bench [columns, 1 to 8]; environment: WTL_CPU_MASK.
+// Usage: panel_bench [columns, 1 to 16]; environment: WTL_CPU_MASK.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ static const panel_type types[] = {CPU_PANEL_LIST(PANEL_TYPE)};
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 static double gmacs_of(const panel_type *type, cpu_panel_kernel kernel, int32_t columns, const uint8_t *weights, const cpu_act *acts) {
-    float out[CPU_TILE_COLS * CPU_PANEL_ROWS];
+    float out[CPU_MOST_COLS * CPU_PANEL_ROWS];
     uint64_t best = UINT64_MAX;
     for (int round = 0; round < ROUNDS; round++) {
         const uint64_t start = wtl_clock_ns();
@@ -46,7 +46,7 @@ static double gmacs_of(const panel_type *type, cpu_panel_kernel kernel, int32_t 
 // and how many columns' time widening it takes. 0 without such kernels.
 static double wide_gmacs_of(const panel_type *type, const cpu_panel_kernels *kernels, int32_t columns, const uint8_t *weights, uint8_t *wide,
                             const cpu_act *acts, double *widening) {
-    if (!kernels->wide) return 0;
+    if (!kernels->wide || columns > CPU_TILE_COLS) return 0;
     float out[CPU_TILE_COLS * 2 * CPU_PANEL_ROWS];
     const size_t panel_bytes = (size_t)(N_BLOCKS / type->subs) * type->block_bytes, wide_bytes = WIDE_SPAN * kernels->wide->block_bytes;
     cpu_wide_sums sums;
@@ -118,8 +118,8 @@ int main(int argc, char **argv) {
     const int columns = argc > 1 ? atoi(argv[1]) : CPU_TILE_COLS;
     cpu_isa isa;
     wtl_error err = {0};
-    if (columns < 1 || columns > CPU_TILE_COLS || cpu_isa_choose(NULL, &isa, &err) != WTL_OK) {
-        fprintf(stderr, "usage: panel_bench [columns, 1 to %d] %s\n", CPU_TILE_COLS, err.message);
+    if (columns < 1 || columns > CPU_MOST_COLS || cpu_isa_choose(NULL, &isa, &err) != WTL_OK) {
+        fprintf(stderr, "usage: panel_bench [columns, 1 to %d] %s\n", CPU_MOST_COLS, err.message);
         return 2;
     }
     double peak = 0;
@@ -127,7 +127,7 @@ int main(int argc, char **argv) {
     if (isa == CPU_ISA_AVX512VNNI) peak = print_ports();
 #endif
     // Panels behind the last one: kernels prefetch ahead. Codes and scales of one value: speed does not depend on them.
-    const size_t bytes = (size_t)(N_PANELS + 2) * N_BLOCKS * sizeof(panel_q8_0), act_bytes = sizeof(cpu_act) * (N_BLOCKS + WIDE_TILES * WIDE_SPAN) * CPU_TILE_COLS;
+    const size_t bytes = (size_t)(N_PANELS + 2) * N_BLOCKS * sizeof(panel_q8_0), act_bytes = sizeof(cpu_act) * (N_BLOCKS + WIDE_TILES * WIDE_SPAN) * CPU_MOST_COLS;
     uint8_t *weights = wtl_pages_alloc(bytes);
     cpu_act *acts = wtl_pages_alloc(act_bytes);
     const size_t wide_bytes = (size_t)(2 * WIDE_SPAN + 1) * sizeof(cpu_wide_block);

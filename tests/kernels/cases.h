@@ -1,7 +1,7 @@
 // The case table: which shapes, data and layouts every op is run with on every backend and instruction set.
 //
 // Sizes are chosen around the edges of blocks (16 positions, 32 and 256 weights), panels (16 rows), tiles of columns (up to
-// 12) and vectors (4, 8, 16), plus the shapes of the two models that everybody runs. NaN/Inf policy: a poisoned row comes
+// 16) and vectors (4, 8, 16), plus the shapes of the two models that everybody runs. NaN/Inf policy: a poisoned row comes
 // out poisoned somewhere, all others unchanged to the bit.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_TESTS_CASES_H
@@ -24,24 +24,24 @@ struct MatmulCase {
 inline std::vector<MatmulCase> matmul_cases(wtl_dtype dtype) {
     int block = (int)wtl_dtype_get(dtype)->block_weights, wide = block == 256 ? 512 : 576;
     std::vector<MatmulCase> cases;
-    for (int n : {1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 31, 32, 33, 64}) cases.push_back({33, 256, n});
+    for (int n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 32, 33, 64}) cases.push_back({33, 256, n});
     for (int rows : {1, 2, 7, 15, 16, 17, 31, 32, 48, 100, 129}) cases.push_back({rows, 256, 3});
     for (int cols : {1, 3, 8, 17, 31, 32, 33, 64, 96, 100, 256, 512, 576, 640, 768, 1024, 1536, 2048})
         if (cols % block == 0) cases.push_back({18, cols, 5});
     for (Fill fill : {Fill::AllEqual, Fill::Huge, Fill::Tiny, Fill::Subnormal, Fill::Zero, Fill::Outlier, Fill::Alternating})
         for (int n : {1, 6}) cases.push_back({20, wide, n, fill});
     for (Fill fill : {Fill::Peaks, Fill::LoudBlock})
-        for (int n : {1, 5, 13})
+        for (int n : {1, 5, 13, 21})
             for (int cols : {256, wide}) cases.push_back({20, cols, n, fill});
     for (Codes codes : {Codes::Random, Codes::AllZero, Codes::AllMax, Codes::Extremes})
         for (Scales scales : {Scales::Normal, Scales::Negative, Scales::Zero, Scales::Subnormal, Scales::Mixed})
             for (Fill fill : {Fill::Normal, Fill::AllEqual}) cases.push_back({21, wide, 2, fill, codes, scales});
-    cases.push_back({35, 1536, 13, Fill::Outlier}); // more rows than a tile, longer than what is unpacked at a time
+    cases.push_back({35, 1536, 21, Fill::Outlier}); // more rows than a tile, longer than what is unpacked at a time
     const int models[][2] = {{576, 576}, {192, 576}, {1536, 576}, {576, 1536}, {1024, 640}, {256, 640}, {640, 1024},
                              {2048, 640}, {640, 2048}, {1024, 256}};
     for (auto &shape : models)
         if (shape[1] % block == 0) cases.push_back({shape[0], shape[1], 2});
-    for (int n : {1, 4, 13}) {
+    for (int n : {1, 4, 13, 21}) {
         cases.push_back({19, 256, n, Fill::Normal, Codes::Random, Scales::Normal, {3, 1}, true, false});
         cases.push_back({19, 256, n, Fill::Normal, Codes::Random, Scales::Normal, {16, 0}, false, true});
         cases.push_back({35, wide, n, Fill::Outlier, Codes::Random, Scales::Mixed, {1, 5}, true, true});
