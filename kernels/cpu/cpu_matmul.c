@@ -186,22 +186,42 @@ static cpu_panel_args tile_args(const cpu_tiles *x, int32_t tile) {
     };
 }
 
-static void multiply_panel(const matmul_job *job, cpu_panel_kernel kernel, int32_t part, int32_t p, int32_t tile) {
+// The kernels that a tile of so many columns takes.
+typedef struct tile_kernels {
+    cpu_panel_kernel one, two; // two: NULL where one panel at a time is as fast
+} tile_kernels;
+
+static tile_kernels tile_kernels_of(const cpu_panel_kernels *kernels, int32_t columns) {
+    return (tile_kernels){kernels->columns[columns], columns <= CPU_TILE_COLS ? kernels->two[columns] : NULL};
+}
+
+// Panel p of a part and, with n of 2, its neighbour.
+static void multiply_panels(const matmul_job *job, tile_kernels kernels, int32_t part, int32_t p, int32_t n, int32_t tile) {
+    const cpu_weight *w = cpu_weight_of(job->a->part[part].w);
     cpu_planes planes;
     cpu_panel_args args = tile_args(&job->x, tile);
-    args.panel = cpu_panel_at(cpu_weight_of(job->a->part[part].w), p, &planes);
-    cpu_place_output(job->a, part, p, 1, cpu_first_column(&job->x, tile), &args);
-    kernel(&args);
+    args.panel = cpu_panel_at(w, p, &planes);
+    cpu_place_output(job->a, part, p, n, cpu_first_column(&job->x, tile), &args);
+    if (n == 1) {
+        kernels.one(&args);
+        return;
+    }
+    args.second = cpu_panel_at(w, p + 1, NULL);
+    args.panel_bytes = w->panel_bytes;
+    kernels.two(&args);
 }
 
 // Panel p of the gate and of what it lets through.
-static void multiply_gated(const matmul_job *job, cpu_panel_kernel kernel, int32_t p, int32_t tile) {
+static void multiply_gated(const matmul_job *job, tile_kernels kernels, int32_t p, int32_t tile) {
     cpu_gate gate;
     cpu_panel_args args = tile_args(&job->x, tile);
-    for (int32_t part = 0; part < 2; part++) {
+    args.panel_bytes = cpu_weight_of(job->a->part[0].w)->panel_bytes;
+    if (kernels.two) args.second = cpu_panel_at(cpu_weight_of(job->a->part[1].w), p, NULL);
+    for (int32_t part = 0; part < (kernels.two ? 1 : 2); part++) {
         args.panel = cpu_panel_at(cpu_weight_of(job->a->part[part].w), p, NULL);
         cpu_place_pairs(job->a, part, p, &gate, &args);
-        kernel(&args);
+        if (kernels.two) args.n_rows = 2 * CPU_PANEL_ROWS; // what lies behind the last row is not taken over
+        (kernels.two ? kernels.two : kernels.one)(&args);
     }
     cpu_place_output(job->a, 0, p, 1, cpu_first_column(&job->x, tile), &args);
     job->vec->glu_panels((const float (*)[2][CPU_PANEL_ROWS])gate.pairs, cpu_columns_of(&job->x, tile), args.n_rows, job->a->act, args.out, args.out_stride);
@@ -217,10 +237,11 @@ static void multiply_group(const matmul_job *job, int32_t part, int32_t group, i
         return;
     }
     for (int32_t t = 0; t < job->x.n_tiles; t++) {
-        const cpu_panel_kernel kernel = kernels->columns[cpu_columns_of(&job->x, t)];
-        for (int32_t p = first; p < end; p++) {
-            if (job->a->gated) multiply_gated(job, kernel, p, t);
-            else multiply_panel(job, kernel, part, p, t);
+        const tile_kernels tile = tile_kernels_of(kernels, cpu_columns_of(&job->x, t));
+        for (int32_t p = first, n; p < end; p += n) {
+            n = !job->a->gated && tile.two && p + 1 < end ? 2 : 1;
+            if (job->a->gated) multiply_gated(job, tile, p, t);
+            else multiply_panels(job, tile, part, p, n, t);
         }
     }
 }
@@ -246,17 +267,16 @@ static int32_t most_panels(const matmul_job *job, const cpu_weight *w) {
     return passes <= 1 || !w->panel_bytes ? INT32_MAX : (int32_t)(GROUP_BYTES / w->panel_bytes) / (job->a->gated ? 2 : 1);
 }
 
-// Group sizes: large enough to reuse tiles, small enough that every thread gets several groups. Wide ones are pairs, a gated op's are by themselves.
+// Group sizes: large enough to reuse tiles, small enough that every thread gets several groups. Panels go in pairs, but a gated op's.
 static void plan_groups(matmul_job *job, int32_t n_threads) {
     int32_t panels = 0, groups = 0;
     for (int32_t i = 0; i < job->n_parts; i++) panels += cpu_weight_of(job->a->part[i].w)->n_panels; // 0 for float parts
     const int32_t fair = n_threads == 1 ? panels : panels / (n_threads * 8);
     for (int32_t i = 0; i < job->n_parts; i++) {
         const cpu_weight *w = cpu_weight_of(job->a->part[i].w);
-        const bool pairs = job->wide && !job->a->gated;
-        const int32_t most = most_panels(job, w), least = pairs ? 2 : 1;
+        const int32_t most = most_panels(job, w), least = job->wide && !job->a->gated ? 2 : 1;
         int32_t size = fair < most ? fair : most;
-        if (pairs) size &= ~1;
+        if (size > 1 && !job->a->gated) size &= ~1;
         job->group[i] = size < least ? least : size;
         groups += w->n_panels / job->group[i] + (w->n_panels % job->group[i] != 0);
         job->groups_end[i] = groups;

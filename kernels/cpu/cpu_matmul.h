@@ -41,7 +41,7 @@ static inline void cpu_place_output(const wtl_matmul *a, int32_t part, int32_t p
 
 // Where the results of a gated matmul's kernels meet before they are stored: what a gate's panel and the other one give for a tile.
 typedef struct cpu_gate {
-    _Alignas(64) float pairs[CPU_TILE_COLS][2][CPU_PANEL_ROWS];
+    _Alignas(64) float pairs[CPU_MOST_COLS][2][CPU_PANEL_ROWS];
 } cpu_gate;
 
 // Panel p of that part of a gated matmul, or of both parts beside each other, into the pairs instead of its output.

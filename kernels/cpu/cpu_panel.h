@@ -76,10 +76,11 @@ typedef struct cpu_outlier {
 #define CPU_MOST_COLS 16
 
 // out[c * out_stride + r] (+)= sum over k of weight[r, k] * x[c, k] (+ bias[r]), for r < n_rows and the tile's columns. A
-// panel has 16 rows; kernels of two wide panels take 32.
+// panel has 16 rows; kernels of two panels take 32.
 typedef struct cpu_panel_args {
     const void *panel;
-    size_t panel_bytes;          // from one wide panel to the next
+    const void *second;          // for kernels of two panels as they are: the other one, a neighbour or of another matrix
+    size_t panel_bytes;          // from one panel to the next, for kernels of two panels and of wide ones
     const cpu_act *act;          // [n_blocks, columns]
     const cpu_outlier *outliers; // [n_outliers] of all columns, by k, then by column: what shares a k shares its weights
     int32_t n_outliers;
@@ -149,6 +150,7 @@ typedef struct cpu_wide_kernels {
 
 typedef struct cpu_panel_kernels {
     cpu_panel_kernel columns[CPU_MOST_COLS + 1]; // by number of columns, up to the set's tile_columns; [0] unused
+    cpu_panel_kernel two[CPU_TILE_COLS + 1];     // of two panels at a time; NULL where one at a time is as fast
     const cpu_wide_kernels *wide;                // NULL: none, and so for all types of the instruction set
     void (*widen)(const void *panel, int32_t first_block, int32_t n_blocks, void *out); // a span of a panel
 } cpu_panel_kernels;

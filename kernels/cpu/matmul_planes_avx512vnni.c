@@ -225,7 +225,7 @@ SKETCH_COLUMN(1) SKETCH_COLUMN(2) SKETCH_COLUMN(3) SKETCH_COLUMN(4)
 
 const cpu_planes_kernels cpu_planes_avx512vnni = {
     .panels = {{NULL, planes_1, planes_2, planes_3, planes_4, planes_5, planes_6, planes_7, planes_8, planes_9, planes_10, planes_11,
-                planes_12, planes_13, planes_14, planes_15, planes_16}, &cpu_wide_plain, planes_widen},
+                planes_12, planes_13, planes_14, planes_15, planes_16}, {NULL}, &cpu_wide_plain, planes_widen},
     .sketch = {{NULL, sketch5_1, sketch5_2, sketch5_3, sketch5_4}, {NULL, sketch6_1, sketch6_2, sketch6_3, sketch6_4}},
     .split = planes_split,
 };

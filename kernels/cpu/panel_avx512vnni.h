@@ -1,4 +1,4 @@
-// The AVX-512 VNNI micro-kernel: one panel of 16 rows times 1..16 columns, one accumulator register per column.
+// The AVX-512 VNNI micro-kernel: a panel of 16 rows times 1..16 columns, or two times 3..8, an accumulator register per panel and column.
 //
 // Included by the matmul_*_avx512vnni.c files only. A type is a cpu_panel_form: inline functions that give its codes and
 // scales, and constants that say which terms it has; everything is inlined, so each instance is straight-line code.
@@ -141,8 +141,8 @@ CPU_INLINE __m512 wide_offset(__m512 d) { return _mm512_mul_ps(d, _mm512_set1_ps
 
 // What is unpacked of one block of 32 weights.
 typedef struct panel_block {
-    __m512i q[8];   // codes of each group, as far as they are kept
-    __m512 d[2], m[2], offset; // scales, minima; what goes with d[0]
+    __m512i q[8];               // codes of each group, where they are unpacked once for several chunks of columns
+    __m512 d[2], m[2], offset;  // scales, minima; what goes with d[0]
 } panel_block;
 
 CPU_INLINE __m512i codes_of(const panel_form form, const int nc, const uint8_t *w, int s, int g) {
@@ -164,14 +164,21 @@ CPU_INLINE panel_block block_scales(const panel_form form, const uint8_t *w, int
 // Columns that are multiplied at a time with codes that were unpacked before. Types with two scales need two registers a column besides its sum.
 CPU_INLINE int chunk_of(const panel_form form, const int nc) { return form.split && nc > 8 ? (nc + 1) / 2 : nc; }
 
-// dot += groups first .. end - 1 times n of the tile's nc columns, from x on.
-CPU_INLINE void panel_dots(const panel_form form, const int nc, const int n, const uint8_t *w, int s, const __m512i *kept, const int first,
-                           const int end, const cpu_act *x, __m512i *dot) {
+// dot += groups first .. end - 1 of np panels times n of the tile's nc columns, from x on.
+CPU_INLINE void panel_dots(const panel_form form, const int np, const int nc, const int n, const uint8_t *const *w, int s, const panel_block *b,
+                           const int first, const int end, const cpu_act *x, __m512i (*dot)[CPU_MOST_COLS]) {
     CPU_UNROLL
     for (int g = first; g < end; g++) {
-        const __m512i q = chunk_of(form, nc) < nc ? kept[g] : codes_of(form, nc, w, s, g);
+        __m512i q[2];
+        CPU_UNROLL
+        for (int p = 0; p < np; p++) q[p] = chunk_of(form, nc) < nc ? b[p].q[g] : codes_of(form, nc, w[p], s, g);
         CPU_UNROLL_COLUMNS
-        for (int c = 0; c < n; c++) dot[c] = _mm512_dpbusd_epi32(dot[c], q, _mm512_set1_epi32(x[c].q4[g]));
+        for (int c = 0; c < n; c++) {
+            __m512i a = _mm512_set1_epi32(x[c].q4[g]);
+            if (np > 1) __asm__("" : "+v"(a)); // one load for both panels: the compiler would fold one into each product
+            CPU_UNROLL
+            for (int p = 0; p < np; p++) dot[p][c] = _mm512_dpbusd_epi32(dot[p][c], q[p], a);
+        }
     }
 }
 
@@ -190,37 +197,49 @@ CPU_INLINE __m512 panel_second(const panel_form form, const panel_block *b, cons
 
 // f += d * (first sum * its scale + second sum * its scale + the minima's terms) of split types: d comes last, it would cost a product
 // for each half. Of others f += d * (sum * scale), then the minimum's term.
-CPU_INLINE void panel_chunk(const panel_form form, const int nc, const int n, const uint8_t *w, int s, const panel_block *b, const cpu_act *x,
-                            __m512 *f) {
-    __m512i dot[CPU_MOST_COLS];
-    __m512 t[CPU_MOST_COLS];
-    CPU_UNROLL_COLUMNS
-    for (int c = 0; c < n; c++) dot[c] = start_first(form, nc, x + c);
-    panel_dots(form, nc, n, w, s, b->q, 0, form.split ? 4 : 8, x, dot);
-    CPU_UNROLL_COLUMNS
-    for (int c = 0; c < n; c++) {
-        t[c] = panel_first(form, nc, b, dot[c]);
-        if (form.split) dot[c] = start_second(form, nc, x + c);
+CPU_INLINE void panel_chunk(const panel_form form, const int np, const int nc, const int n, const uint8_t *const *w, int s, const panel_block *b,
+                            const cpu_act *x, __m512 *const *f) {
+    __m512i dot[2][CPU_MOST_COLS];
+    __m512 t[2][CPU_MOST_COLS];
+    CPU_UNROLL
+    for (int p = 0; p < np; p++) {
+        CPU_UNROLL_COLUMNS
+        for (int c = 0; c < n; c++) dot[p][c] = start_first(form, nc, x + c);
     }
-    if (form.split) panel_dots(form, nc, n, w, s, b->q, 4, 8, x, dot);
-    CPU_UNROLL_COLUMNS
-    for (int c = 0; c < n; c++) {
-        if (form.split) t[c] = panel_second(form, b, x + c, dot[c], t[c]);
-        f[c] = _mm512_fmadd_ps(t[c], _mm512_set1_ps(x[c].d), f[c]);
-        if (!form.split && form.has_min) f[c] = _mm512_fmadd_ps(b->m[0], _mm512_set1_ps(x[c].s), f[c]);
+    panel_dots(form, np, nc, n, w, s, b, 0, form.split ? 4 : 8, x, dot);
+    CPU_UNROLL
+    for (int p = 0; p < np; p++) {
+        CPU_UNROLL_COLUMNS
+        for (int c = 0; c < n; c++) {
+            t[p][c] = panel_first(form, nc, &b[p], dot[p][c]);
+            if (form.split) dot[p][c] = start_second(form, nc, x + c);
+        }
+    }
+    if (form.split) panel_dots(form, np, nc, n, w, s, b, 4, 8, x, dot);
+    CPU_UNROLL
+    for (int p = 0; p < np; p++) {
+        CPU_UNROLL_COLUMNS
+        for (int c = 0; c < n; c++) {
+            if (form.split) t[p][c] = panel_second(form, &b[p], x + c, dot[p][c], t[p][c]);
+            f[p][c] = _mm512_fmadd_ps(t[p][c], _mm512_set1_ps(x[c].d), f[p][c]);
+            if (!form.split && form.has_min) f[p][c] = _mm512_fmadd_ps(b[p].m[0], _mm512_set1_ps(x[c].s), f[p][c]);
+        }
     }
 }
 
-CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, int s, const cpu_act *x, __m512 *f) {
+CPU_INLINE void panel_sub(const panel_form form, const int np, const int nc, const uint8_t *const *w, int s, const cpu_act *x,
+                          __m512 (*f)[CPU_MOST_COLS]) {
     const int chunk = chunk_of(form, nc);
-    panel_block b = block_scales(form, w, s);
+    panel_block b[2];
+    CPU_UNROLL
+    for (int p = 0; p < np; p++) b[p] = block_scales(form, w[p], s);
     CPU_UNROLL
     for (int g = 0; chunk < nc && g < 8; g++) {
-        b.q[g] = codes_of(form, nc, w, s, g);
-        __asm__("" : "+v"(b.q[g])); // kept in a register
+        b[0].q[g] = codes_of(form, nc, w[0], s, g);
+        __asm__("" : "+v"(b[0].q[g])); // kept in a register
     }
     CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c += chunk) panel_chunk(form, nc, nc - c < chunk ? nc - c : chunk, w, s, &b, x + c, f + c);
+    for (int c = 0; c < nc; c += chunk) panel_chunk(form, np, nc, nc - c < chunk ? nc - c : chunk, w, s, b, x + c, (__m512 *[2]){f[0] + c, f[1] + c});
 }
 
 CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 *f) {
@@ -236,6 +255,16 @@ CPU_INLINE void panel_store(const cpu_panel_args *a, const int nc, const __m512 
     }
 }
 
+// What a kernel of one panel takes for panel p.
+CPU_INLINE cpu_panel_args panel_of(const cpu_panel_args *a, int p) {
+    cpu_panel_args one = *a;
+    one.panel = p ? a->second : a->panel;
+    one.n_rows = a->n_rows - p * CPU_PANEL_ROWS < CPU_PANEL_ROWS ? a->n_rows - p * CPU_PANEL_ROWS : CPU_PANEL_ROWS;
+    one.out = a->out + p * CPU_PANEL_ROWS;
+    one.bias = a->bias ? a->bias + p * CPU_PANEL_ROWS : NULL;
+    return one;
+}
+
 // Adds the outliers' products and stores.
 CPU_INLINE void panel_end(const cpu_panel_args *a, const int nc, uint32_t (*outliers)(const cpu_panel_args *, __m512 *), __m512 *f) {
     if (a->n_outliers) {
@@ -247,35 +276,57 @@ CPU_INLINE void panel_end(const cpu_panel_args *a, const int nc, uint32_t (*outl
     panel_store(a, nc, f);
 }
 
-// How far ahead weights are prefetched: about 4 KiB, more than the hardware does across a page. One tile of columns reads
-// every weight from memory; with several tiles all but the first find them in the second-level cache, and lose nothing.
-#define PANEL_PREFETCH_BYTES 4096
+// How far ahead weights are prefetched: more than the hardware does across a page, and into the second level, where more requests may be
+// under way. One tile of columns reads every weight from memory; with several tiles all but the first find them in the second-level cache,
+// and lose nothing.
+#define PANEL_PREFETCH_BYTES 8192
 
-CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_panel_args *, __m512 *), const int nc,
+// What lies `at` bytes behind each w.
+CPU_INLINE void panel_fetch(const int np, const uint8_t *const *w, size_t at, size_t bytes) {
+    CPU_UNROLL
+    for (int p = 0; p < np; p++) {
+        for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)w[p] + at + i, _MM_HINT_T1);
+    }
+}
+
+// np panels times nc columns. Two panels share each broadcast of activations; behind a
+// panel comes the next one, behind one of two neighbours its place in the next pair.
+CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_panel_args *, __m512 *), const int np, const int nc,
                           const cpu_panel_args *a) {
-    __m512 f[CPU_MOST_COLS];
-    CPU_UNROLL_COLUMNS
-    for (int c = 0; c < nc; c++) f[c] = _mm512_setzero_ps();
-    const uint8_t *w = a->panel;
+    __m512 f[2][CPU_MOST_COLS];
+    const uint8_t *w[2];
+    CPU_UNROLL
+    for (int p = 0; p < np; p++) {
+        w[p] = p ? a->second : a->panel;
+        CPU_UNROLL_COLUMNS
+        for (int c = 0; c < nc; c++) f[p][c] = _mm512_setzero_ps();
+    }
     const cpu_act *x = a->act;
-    for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
+    const bool neighbours = np > 1 && a->second == (const uint8_t *)a->panel + a->panel_bytes;
+    const size_t distance = np > 1 && a->panel_bytes < PANEL_PREFETCH_BYTES ? a->panel_bytes : PANEL_PREFETCH_BYTES;
+    for (int32_t b = 0; b < a->n_blocks; b += form.subs) {
+        size_t ahead = distance;
+        if (neighbours && (size_t)(w[0] - (const uint8_t *)a->panel) + distance >= a->panel_bytes) ahead += a->panel_bytes;
         if (form.subs == 1) {
-            for (size_t i = 0; i < form.block_bytes; i += 64) _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + i, _MM_HINT_T0);
-            panel_sub(form, nc, w, 0, x, f);
+            panel_fetch(np, w, ahead, form.block_bytes);
+            panel_sub(form, np, nc, w, 0, x, f);
             x += nc;
         } else {
             CPU_ROLLED
             for (int s = 0; s < form.subs; s++) {
-                const size_t sub_bytes = form.block_bytes / 8;
-                for (size_t i = 0; i < sub_bytes; i += 64) {
-                    _mm_prefetch((const char *)w + PANEL_PREFETCH_BYTES + (size_t)s * sub_bytes + i, _MM_HINT_T0);
-                }
-                panel_sub(form, nc, w, s, x, f);
+                panel_fetch(np, w, ahead + (size_t)s * (form.block_bytes / 8), form.block_bytes / 8);
+                panel_sub(form, np, nc, w, s, x, f);
                 x += nc;
             }
         }
+        CPU_UNROLL
+        for (int p = 0; p < np; p++) w[p] += form.block_bytes;
     }
-    panel_end(a, nc, outliers, f);
+    CPU_UNROLL
+    for (int p = 0; p < np; p++) {
+        const cpu_panel_args one = panel_of(a, p);
+        panel_end(&one, nc, outliers, f[p]);
+    }
 }
 
 // The wide form of blocks of 32 of a panel; where a type has super-blocks, whole ones.
@@ -302,14 +353,17 @@ CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t fi
     }
 }
 
-// Instances for 1..16 columns and their table; kind: of the wide kernels.
+// Instances for 1..16 columns, for 3..8 of two panels, and their table; kind: of the wide kernels.
 #if CPU_SANITIZED
 #define PANEL_ANY(name)                                                                                                \
-    static __attribute__((noinline)) void name##_any(int nc, const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, nc, a); }
+    static __attribute__((noinline)) void name##_any(int nc, const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, 1, nc, a); } \
+    static __attribute__((noinline)) void name##_two_any(int nc, const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, 2, nc, a); }
 #define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { name##_any(nc, a); }
+#define PANEL_TWO(name, nc) static void name##_two_##nc(const cpu_panel_args *a) { name##_two_any(nc, a); }
 #else
 #define PANEL_ANY(name)
-#define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, nc, a); }
+#define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, 1, nc, a); }
+#define PANEL_TWO(name, nc) static void name##_two_##nc(const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, 2, nc, a); }
 #endif
 #define PANEL_KERNELS(name, kind)                                                                                           \
     static __attribute__((noinline)) uint32_t name##_outliers(const cpu_panel_args *a, __m512 *sums) {                 \
@@ -320,9 +374,11 @@ CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t fi
     PANEL_COLUMN(name, 5) PANEL_COLUMN(name, 6) PANEL_COLUMN(name, 7) PANEL_COLUMN(name, 8)                            \
     PANEL_COLUMN(name, 9) PANEL_COLUMN(name, 10) PANEL_COLUMN(name, 11) PANEL_COLUMN(name, 12)                         \
     PANEL_COLUMN(name, 13) PANEL_COLUMN(name, 14) PANEL_COLUMN(name, 15) PANEL_COLUMN(name, 16)                        \
+    PANEL_TWO(name, 3) PANEL_TWO(name, 4) PANEL_TWO(name, 5) PANEL_TWO(name, 6) PANEL_TWO(name, 7) PANEL_TWO(name, 8)  \
     static void name##_widen(const void *panel, int32_t first, int32_t n, void *out) { panel_widen(name##_form, panel, first, n, out); } \
     const cpu_panel_kernels cpu_matmul_##name##_avx512vnni = {                                                         \
         {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8, name##_9, name##_10,       \
-         name##_11, name##_12, name##_13, name##_14, name##_15, name##_16}, &cpu_wide_##kind, name##_widen};
+         name##_11, name##_12, name##_13, name##_14, name##_15, name##_16},                  \
+        {NULL, NULL, NULL, name##_two_3, name##_two_4, name##_two_5, name##_two_6, name##_two_7, name##_two_8}, &cpu_wide_##kind, name##_widen};
 
 #endif

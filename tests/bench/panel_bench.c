@@ -28,14 +28,15 @@ static const panel_type types[] = {CPU_PANEL_LIST(PANEL_TYPE)};
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-static double gmacs_of(const panel_type *type, cpu_panel_kernel kernel, int32_t columns, const uint8_t *weights, const cpu_act *acts) {
-    float out[CPU_MOST_COLS * CPU_PANEL_ROWS];
+static double gmacs_of(const panel_type *type, cpu_panel_kernel kernel, int32_t np, int32_t columns, const uint8_t *weights, const cpu_act *acts) {
+    float out[CPU_MOST_COLS * 2 * CPU_PANEL_ROWS];
+    const size_t panel_bytes = (size_t)(N_BLOCKS / type->subs) * type->block_bytes;
     uint64_t best = UINT64_MAX;
     for (int round = 0; round < ROUNDS; round++) {
         const uint64_t start = wtl_clock_ns();
-        for (int i = 0; i < PASSES * N_PANELS; i++) {
-            const uint8_t *panel = weights + (size_t)(i % N_PANELS) * (size_t)(N_BLOCKS / type->subs) * type->block_bytes;
-            kernel(&(cpu_panel_args){.panel = panel, .act = acts, .n_blocks = N_BLOCKS, .n_rows = CPU_PANEL_ROWS, .out = out, .out_stride = CPU_PANEL_ROWS});
+        for (int i = 0; i < PASSES * N_PANELS; i += np) {
+            const uint8_t *panel = weights + (size_t)(i % N_PANELS) * panel_bytes;
+            kernel(&(cpu_panel_args){.panel = panel, .second = panel + panel_bytes, .panel_bytes = panel_bytes, .act = acts, .n_blocks = N_BLOCKS, .n_rows = np * CPU_PANEL_ROWS, .out = out, .out_stride = 2 * CPU_PANEL_ROWS});
         }
         best = least(best, wtl_clock_ns() - start);
     }
@@ -138,10 +139,12 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         const cpu_panel_kernels *kernels = cpu_matmul_table(isa)->types[types[i].dtype];
         double widening = 0;
-        const double gmacs = gmacs_of(&types[i], kernels->columns[columns], columns, weights, acts);
+        const double gmacs = gmacs_of(&types[i], kernels->columns[columns], 1, columns, weights, acts);
+        const cpu_panel_kernel two = columns <= CPU_TILE_COLS ? kernels->two[columns] : NULL;
         const double wide_gmacs = wide_gmacs_of(&types[i], kernels, columns, weights, wide, acts, &widening);
         printf("%s %s, %d columns: %.0f GMAC/s", cpu_isa_name(isa), types[i].name, columns, gmacs);
         if (peak > 0) printf(", %.0f %% of %.0f", 100 * gmacs / peak, peak);
+        if (two) printf("; two panels %.0f", gmacs_of(&types[i], two, 2, columns, weights, acts));
         if (wide_gmacs > 0) printf("; wide %.0f, %.0f %%, and widening is %.1f columns", wide_gmacs, 100 * wide_gmacs / peak, widening);
         printf("\n");
     }
