@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "kernels/cpu/cpu_quantize.h"
 #include "kernels/cpu/cpu_wide.h"
 #include "kernels/ref/ref.h"
 
@@ -20,9 +21,6 @@
 #define SERIAL_QUANTIZE 8192
 // Weights of a group of panels that should stay in the second-level cache while tiles pass.
 #define GROUP_BYTES ((size_t)192 << 10)
-
-// Magnitudes above this many times the mean of the blocks' largest ones are outliers; part of the op's contract.
-#define OUTLIER_FACTOR 1.6f
 
 // Threads beyond so many share ranges.
 #define MATMUL_RANGES 32
@@ -36,7 +34,7 @@ typedef struct matmul_job {
     const wtl_matmul *a;
     const cpu_matmul_kernels *kernels;
     const cpu_vec_kernels *vec;
-    float *rows; // [n_threads, CPU_MOST_COLS, K] rows of x that an input gives
+    uint8_t *spaces; // [n_threads, space_bytes(K)]
     cpu_tiles x;
     cpu_wide *wide; // NULL: panels are multiplied as they are
     int32_t n_parts;                         // to be planned: a gated op's are one
@@ -60,75 +58,24 @@ static size_t file_row_bytes(int32_t max_cols) { return (blocks_up(max_cols) * s
 
 static size_t acts_bytes(int32_t max_rows, int32_t max_cols) { return (size_t)max_rows * blocks_up(max_cols) * sizeof(cpu_act); }
 
-// A thread's rows of an input, each at the start of a cache line.
-static size_t input_stride(int32_t cols) { return ((size_t)cols + 15) / 16 * 16; }
-static size_t tile_rows_bytes(int32_t cols) { return CPU_MOST_COLS * input_stride(cols) * sizeof(float); }
+// A thread's space while it quantises a tile. Of a column and of the next one: the row of x that an input gives, and notes. Of all: outliers.
+static size_t row_stride(int32_t cols) { return ((size_t)cols + 15) / 16 * 16; }
+static size_t rows_bytes(int32_t cols) { return 2 * row_stride(cols) * sizeof(float); }
+static size_t notes_length(int32_t cols) { return CPU_COLUMN_NOTES * cpu_note_length((int32_t)blocks_up(cols)); }
+static size_t notes_bytes(int32_t cols) { return 2 * notes_length(cols) * sizeof(float); }
+static size_t space_bytes(int32_t cols) {
+    return rows_bytes(cols) + notes_bytes(cols) + (CPU_MOST_COLS * (size_t)CPU_MAX_OUTLIERS(cols) * sizeof(cpu_outlier) + 63) / 64 * 64;
+}
 
 size_t cpu_matmul_scratch_bytes(const wtl_stream_limits *limits, int32_t n_threads) {
     const size_t outlier_bytes = (size_t)CPU_MAX_OUTLIERS(limits->max_cols) * sizeof(cpu_outlier) + sizeof(int32_t);
     size_t acts = acts_bytes(limits->max_rows, limits->max_cols) + (size_t)limits->max_rows * outlier_bytes;
-    acts += 2 * 64 + (size_t)n_threads * tile_rows_bytes(limits->max_cols) + cpu_wide_scratch_bytes(limits, n_threads);
+    acts += 2 * 64 + (size_t)n_threads * space_bytes(limits->max_cols) + cpu_wide_scratch_bytes(limits, n_threads);
     const size_t rows = (size_t)n_threads * file_row_bytes(limits->max_cols);
     return acts > rows ? acts : rows;
 }
 
 // ---- quantising x ---------------------------------------------------------------------------------------------------
-// Magnitudes of a column above this are its outliers. With a NaN or Inf in the column it is NaN, which nothing exceeds.
-static float outlier_limit(const matmul_job *job, const cpu_act *acts, int32_t n) {
-    float sum = 0;
-    for (int32_t b = 0; b < job->x.n_blocks; b++) sum += acts[(ptrdiff_t)b * n].d;
-    return OUTLIER_FACTOR * 127 * (sum / (float)job->x.n_blocks);
-}
-
-// Bits of the outliers in block b; d is its step.
-static uint32_t outliers_of(const matmul_job *job, const float *x, int32_t b, float d, float limit) {
-    return d * 128 > limit ? job->kernels->above(x + 32 * (ptrdiff_t)b, limit) : 0; // 128, not 127: d is rounded
-}
-
-static int32_t count_outliers(const matmul_job *job, const float *x, const cpu_act *acts, int32_t n, float limit) {
-    int32_t found = 0;
-    for (int32_t b = 0; b < job->x.n_blocks; b++) {
-        found += __builtin_popcount(outliers_of(job, x, b, acts[(ptrdiff_t)b * n].d, limit));
-    }
-    return found;
-}
-
-// Quantises a block again, with zeros for its outliers.
-static void quantize_rest(const matmul_job *job, const float *x, uint32_t outliers, cpu_act *act) {
-    float rest[32];
-    memcpy(rest, x, sizeof rest);
-    for (; outliers; outliers &= outliers - 1) rest[__builtin_ctz(outliers)] = 0;
-    job->kernels->quantize(rest, 1, act, 1);
-}
-
-// Quantises one column of a tile of n and returns what its outliers exceed: a decision about the column alone.
-static float quantize_column(const matmul_job *job, const float *x, cpu_act *acts, int32_t n) {
-    job->kernels->quantize(x, job->x.n_blocks, acts, n);
-    float limit = outlier_limit(job, acts, n);
-    while (count_outliers(job, x, acts, n, limit) > job->x.max_outliers) limit *= 2;
-    return limit;
-}
-
-// Takes the outliers of block b out of the tile's n columns and appends them to out, by k and column; returns how many.
-static int32_t take_outliers(const matmul_job *job, const float *const *x, int32_t b, const float *limits, cpu_act *acts,
-                             int32_t n, cpu_outlier *out) {
-    uint32_t bits[CPU_MOST_COLS], any = 0;
-    for (int32_t c = 0; c < n; c++) {
-        bits[c] = outliers_of(job, x[c], b, acts[c].d, limits[c]);
-        if (bits[c]) quantize_rest(job, x[c] + 32 * (ptrdiff_t)b, bits[c], acts + c);
-        any |= bits[c];
-    }
-    int32_t found = 0;
-    for (; any; any &= any - 1) {
-        const int i = __builtin_ctz(any);
-        const int32_t k = 32 * b + i;
-        for (int32_t c = 0; c < n; c++) {
-            if (bits[c] >> i & 1) out[found++] = (cpu_outlier){k, c, x[c][k]};
-        }
-    }
-    return found;
-}
-
 // Row i of x, made in `to` unless it is there.
 static const float *input_row(const matmul_job *job, int32_t i, float *to) {
     const wtl_input *in = &job->a->input;
@@ -139,24 +86,52 @@ static const float *input_row(const matmul_job *job, int32_t i, float *to) {
     return to;
 }
 
+// Lists of n columns, the c-th of which ends at end[c], into one by k, then by column.
+static void merge_outliers(const cpu_outlier *lists, const int32_t *end, int32_t n, cpu_outlier *out) {
+    int32_t next[CPU_MOST_COLS];
+    for (int32_t c = 0; c < n; c++) next[c] = c ? end[c - 1] : 0;
+    for (int32_t i = 0; i < end[n - 1]; i++) {
+        int32_t k = INT32_MAX, column = 0;
+        for (int32_t c = 0; c < n; c++) {
+            if (next[c] < end[c] && lists[next[c]].k < k) k = lists[next[c]].k, column = c;
+        }
+        out[i] = lists[next[column]++];
+    }
+}
+
+// Column c of a tile of n, made and measured.
+static cpu_column next_column(const matmul_job *job, int32_t first, int32_t c, int32_t n, uint8_t *space) {
+    const int32_t cols = job->a->x.cols;
+    cpu_column column = {
+        .x = input_row(job, first + c, (float *)(void *)space + (size_t)(c & 1) * row_stride(cols)),
+        .n_blocks = job->x.n_blocks,
+        .index = c,
+        .acts = job->x.acts + (size_t)first * (size_t)job->x.n_blocks + c,
+        .stride = n,
+        .notes = (float *)(void *)(space + rows_bytes(cols)) + (size_t)(c & 1) * notes_length(cols),
+    };
+    job->kernels->measure(&column);
+    return column;
+}
+
+// Wide panels sort outliers themselves, and want those that share a k by column.
 static void quantize_tile(const matmul_job *job, int32_t tile, int32_t thread) {
-    const int32_t first = cpu_first_column(&job->x, tile), n = cpu_columns_of(&job->x, tile);
-    cpu_act *acts = job->x.acts + (size_t)first * (size_t)job->x.n_blocks;
+    const int32_t first = cpu_first_column(&job->x, tile), n = cpu_columns_of(&job->x, tile), cols = job->a->x.cols;
+    uint8_t *space = job->spaces + (size_t)thread * space_bytes(cols);
     cpu_outlier *outliers = cpu_tile_outliers(&job->x, tile);
-    const float *x[CPU_MOST_COLS];
-    float limits[CPU_MOST_COLS];
-    const size_t stride = input_stride(job->a->x.cols);
-    float *rows = job->rows + (size_t)thread * CPU_MOST_COLS * stride;
+    const bool merge = !job->wide && n > 1;
+    cpu_outlier *lists = merge ? (cpu_outlier *)(void *)(space + rows_bytes(cols) + notes_bytes(cols)) : outliers;
+    int32_t found = 0, end[CPU_MOST_COLS];
+    cpu_column column = next_column(job, first, 0, n, space);
     for (int32_t c = 0; c < n; c++) {
-        x[c] = input_row(job, first + c, rows + (size_t)c * stride);
-        limits[c] = quantize_column(job, x[c], acts + c, n);
+        const cpu_column next = c + 1 < n ? next_column(job, first, c + 1, n, space) : column;
+        found += job->kernels->quantize(&column, job->x.max_outliers, lists + found);
+        end[c] = found;
+        column = next;
     }
-    int32_t found = 0;
-    for (int32_t b = 0; b < job->x.n_blocks; b++) {
-        found += take_outliers(job, x, b, limits, acts + (ptrdiff_t)b * n, n, outliers + found);
-    }
+    if (merge) merge_outliers(lists, end, n, outliers);
     job->x.n_outliers[tile] = found;
-    if (job->wide) cpu_wide_tile_done(job->wide, &job->x, tile, (int32_t *)(void *)rows); // the rows are not wanted any more
+    if (job->wide) cpu_wide_tile_done(job->wide, &job->x, tile, (int32_t *)(void *)space); // the rows are not wanted any more
 }
 
 static void quantize_run(void *ctx, int32_t thread, int32_t n_threads) {
@@ -324,8 +299,8 @@ static void begin(matmul_job *job, wtl_stream *s, const wtl_matmul *a, bool wide
     x->outliers = (cpu_outlier *)(void *)(x->acts + (size_t)rows * (size_t)x->n_blocks);
     x->n_outliers = (int32_t *)(void *)(x->outliers + (size_t)rows * (size_t)x->max_outliers);
     uint8_t *rest = cpu_line_up((uint8_t *)(void *)(x->n_outliers + x->n_tiles));
-    job->rows = (float *)(void *)rest;
-    if (wide) job->wide = cpu_wide_begin(cpu_line_up(rest + (size_t)n_threads * tile_rows_bytes(a->x.cols)), x, be->vec, n_threads);
+    job->spaces = rest;
+    if (wide) job->wide = cpu_wide_begin(rest + (size_t)n_threads * space_bytes(a->x.cols), x, be->vec, n_threads);
 }
 
 void cpu_matmul_tile(wtl_stream *s, const wtl_matmul *a, cpu_panel_args *args) {

@@ -155,16 +155,15 @@ typedef struct cpu_panel_kernels {
     void (*widen)(const void *panel, int32_t first_block, int32_t n_blocks, void *out); // a span of a panel
 } cpu_panel_kernels;
 
-// x [n_blocks * 32] to out[0], out[stride], ...: round to nearest, d = largest magnitude / 127.
-typedef void (*cpu_quantize)(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
-// Magnitudes below this count as 0: their reciprocal would overflow.
-#define CPU_ACT_TINY 0x1p-119f
-// Bit i: the magnitude of x[i] is above limit, i < 32. A NaN is never above, nothing is above a NaN.
-typedef uint32_t (*cpu_above)(const float *x, float limit);
+// cpu_quantize.h: the two steps of quantising a column. measure: largest magnitudes, steps and limit. quantize: its acts, and its
+// outliers to out by k; returns how many, at most max_outliers.
+typedef struct cpu_column cpu_column;
+typedef void (*cpu_measure)(cpu_column *c);
+typedef int32_t (*cpu_quantize)(const cpu_column *c, int32_t max_outliers, cpu_outlier *out);
 
 typedef struct cpu_matmul_kernels {
+    cpu_measure measure;
     cpu_quantize quantize;
-    cpu_above above;
     int32_t tile_columns; // most columns of a tile of panels as they are: CPU_TILE_COLS to CPU_MOST_COLS. Of wide ones always the former
     const cpu_panel_kernels *types[WTL_DTYPE_ID_END]; // by wtl_dtype
     const struct cpu_planes_kernels *planes;          // cpu_planes.h; NULL: output heads lie in panels like all else
@@ -181,14 +180,8 @@ void cpu_matmul_tile(wtl_stream *s, const wtl_matmul *a, cpu_panel_args *args);
 CPU_PANEL_LIST(CPU_PANEL_EXTERN) // as far as this build has them
 // One scale and no minimum, a minimum, two scales, two of both: Q4_0, Q4_1, Q6_K and Q2_K have these.
 extern const cpu_wide_kernels cpu_wide_plain, cpu_wide_min, cpu_wide_halves, cpu_wide_halves_min;
-void cpu_quantize_scalar(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
-void cpu_quantize_avx2(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
-void cpu_quantize_avx512vnni(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
-void cpu_quantize_neon(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride);
-uint32_t cpu_above_scalar(const float *x, float limit);
-uint32_t cpu_above_avx2(const float *x, float limit);
-uint32_t cpu_above_avx512vnni(const float *x, float limit);
-uint32_t cpu_above_neon(const float *x, float limit);
+#define CPU_QUANTIZE_EXTERN(isa) void cpu_measure_##isa(cpu_column *); int32_t cpu_quantize_##isa(const cpu_column *, int32_t, cpu_outlier *);
+CPU_QUANTIZE_EXTERN(scalar) CPU_QUANTIZE_EXTERN(avx2) CPU_QUANTIZE_EXTERN(avx512vnni) CPU_QUANTIZE_EXTERN(neon)
 
 // dispatch.c. Never NULL.
 const cpu_matmul_kernels *cpu_matmul_table(cpu_isa isa);

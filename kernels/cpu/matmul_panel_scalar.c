@@ -3,7 +3,6 @@
 // Codes of a block of 32 are spread to one byte each in panel order, then multiplied as the vector kernels do it: exact
 // integer dot products per 32 (or 16) weights, scaled and added in K order.
 // SPDX-License-Identifier: Apache-2.0
-#include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu_panel.h"
@@ -229,34 +228,3 @@ static const plain_form iq4_xs_form = {sizeof(panel_iq4_xs), 8, 128, false, fals
     const cpu_panel_kernels cpu_matmul_##name##_scalar = {                                                             \
         .columns = {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}};
 CPU_PANEL_LIST(PLAIN_KERNELS)
-
-uint32_t cpu_above_scalar(const float *x, float limit) {
-    uint32_t bits = 0;
-    for (int i = 0; i < 32; i++) bits |= (uint32_t)(fabsf(x[i]) > limit) << i;
-    return bits;
-}
-
-void cpu_quantize_scalar(const float *x, int32_t n_blocks, cpu_act *out, int32_t stride) {
-    for (int32_t b = 0; b < n_blocks; b++, x += 32, out += stride) {
-        uint32_t top = 0; // magnitudes compare like integers, NaN and Inf above all numbers
-        for (int i = 0; i < 32; i++) {
-            const uint32_t bits = wtl_bits_from_f32(x[i]) & 0x7FFFFFFFu;
-            if (bits > top) top = bits;
-        }
-        const float largest = wtl_f32_from_bits(top);
-        const bool finite = top < 0x7F800000u, used = finite && largest >= CPU_ACT_TINY;
-        const float inverse = used ? 127.0f / largest : 0.0f;
-        int32_t low = 0, sum = 0;
-        for (int i = 0; i < 32; i++) {
-            // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, and leaves it in the low bits.
-            const float shifted = (used ? x[i] * inverse : 0.0f) + 12582912.0f;
-            out->q[i] = (int8_t)((int32_t)wtl_bits_from_f32(shifted) - 0x4B400000);
-            sum += out->q[i];
-            if (i == 15) low = sum;
-        }
-        out->d = used ? largest / 127.0f : finite ? 0.0f : wtl_f32_from_bits(0x7FC00000u);
-        out->s = out->d * (float)sum;
-        out->neg = -sum;
-        out->neg_low = -low;
-    }
-}
