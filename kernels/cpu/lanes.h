@@ -38,9 +38,10 @@ CPU_INLINE vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
 CPU_INLINE float v_sum(vec x) { return _mm512_reduce_add_ps(x); }
 CPU_INLINE float v_top(vec x) { return _mm512_reduce_max_ps(x); }
 CPU_INLINE vec v_abs(vec x) { return _mm512_abs_ps(x); }
-// below where x < 0, else other (also for NaN)
-CPU_INLINE vec v_if_negative(vec x, vec below, vec other) {
-    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), other, below);
+CPU_INLINE vec v_minus_abs(vec x) { return _mm512_or_ps(x, _mm512_set1_ps(-0.0f)); }
+// a * b where x < 0, else a (also for NaN)
+CPU_INLINE vec v_mul_if_negative(vec x, vec a, vec b) {
+    return _mm512_mask_mul_ps(a, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), a, b);
 }
 // x in the lanes first <= i < end, else other. Any first and end.
 CPU_INLINE vec v_if_between(vec x, int32_t first, int32_t end, vec other) {
@@ -78,6 +79,10 @@ CPU_INLINE vec_f64 v_square_f64(vec x, vec_f64 sum) {
     __m512d lo = _mm512_cvtps_pd(_mm512_castps512_ps256(x)), hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
     return (vec_f64){_mm512_fmadd_pd(lo, lo, sum.lo), _mm512_fmadd_pd(hi, hi, sum.hi)};
 }
+CPU_INLINE vec_f64 v_square_f64_at(const float *p, vec_f64 sum) { // converts as it loads: halves of a vector would have to be moved
+    __m512d lo = _mm512_cvtps_pd(_mm256_loadu_ps(p)), hi = _mm512_cvtps_pd(_mm256_loadu_ps(p + 8));
+    return (vec_f64){_mm512_fmadd_pd(lo, lo, sum.lo), _mm512_fmadd_pd(hi, hi, sum.hi)};
+}
 CPU_INLINE double v_sum_f64(vec_f64 x) { return _mm512_reduce_add_pd(_mm512_add_pd(x.lo, x.hi)); }
 
 #elif CPU_LANES == 8
@@ -112,8 +117,9 @@ CPU_INLINE float v_top(vec x) {
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 CPU_INLINE vec v_abs(vec x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
-CPU_INLINE vec v_if_negative(vec x, vec below, vec other) {
-    return _mm256_blendv_ps(other, below, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
+CPU_INLINE vec v_minus_abs(vec x) { return _mm256_or_ps(_mm256_set1_ps(-0.0f), x); }
+CPU_INLINE vec v_mul_if_negative(vec x, vec a, vec b) {
+    return _mm256_blendv_ps(a, _mm256_mul_ps(a, b), _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
 }
 CPU_INLINE vec v_if_between(vec x, int32_t first, int32_t end, vec other) {
     __m256i keep = _mm256_andnot_si256(v_first_lanes(first), v_first_lanes(end));
@@ -146,6 +152,10 @@ CPU_INLINE vec v_scale_pow2(vec p, vec n, vec t) {
 CPU_INLINE vec_f64 v_zero_f64(void) { return (vec_f64){_mm256_setzero_pd(), _mm256_setzero_pd()}; }
 CPU_INLINE vec_f64 v_square_f64(vec x, vec_f64 sum) {
     __m256d lo = _mm256_cvtps_pd(_mm256_castps256_ps128(x)), hi = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
+    return (vec_f64){_mm256_fmadd_pd(lo, lo, sum.lo), _mm256_fmadd_pd(hi, hi, sum.hi)};
+}
+CPU_INLINE vec_f64 v_square_f64_at(const float *p, vec_f64 sum) {
+    __m256d lo = _mm256_cvtps_pd(_mm_loadu_ps(p)), hi = _mm256_cvtps_pd(_mm_loadu_ps(p + 4));
     return (vec_f64){_mm256_fmadd_pd(lo, lo, sum.lo), _mm256_fmadd_pd(hi, hi, sum.hi)};
 }
 CPU_INLINE double v_sum_f64(vec_f64 x) {
@@ -193,7 +203,8 @@ CPU_INLINE float v_top(vec x) {
     return a > b ? a : b;
 }
 CPU_INLINE vec v_abs(vec x) { return (vec)((vec_bits)x & 0x7FFFFFFFu); }
-CPU_INLINE vec v_if_negative(vec x, vec below, vec other) { return v_choose(x < v_zero(), below, other); }
+CPU_INLINE vec v_minus_abs(vec x) { return (vec)((vec_bits)x | 0x80000000u); }
+CPU_INLINE vec v_mul_if_negative(vec x, vec a, vec b) { return v_choose(x < v_zero(), a * b, a); }
 CPU_INLINE vec v_if_between(vec x, int32_t first, int32_t end, vec other) {
     const vec_int lane = {0, 1, 2, 3};
     return v_choose((lane >= first) & (lane < end), x, other);
@@ -236,6 +247,10 @@ CPU_INLINE double v_sum_f64(vec_f64 x) { return (x.lane[0] + x.lane[2]) + (x.lan
 #error "set CPU_LANES to 4, 8 or 16 before including lanes.h"
 #endif
 
+#if CPU_LANES == 4
+CPU_INLINE vec_f64 v_square_f64_at(const float *p, vec_f64 sum) { return v_square_f64(v_load(p), sum); }
+#endif
+
 #if CPU_LANES != 16
 CPU_INLINE vec v_load_f16_part(const uint16_t *p, int32_t n) {
     uint16_t copy[CPU_LANES] = {0};
@@ -252,9 +267,9 @@ CPU_INLINE vec v_load_bf16_part(const uint16_t *p, int32_t n) {
 // e^x within 2 ulp (3 where v_fma rounds twice). 0 below -104, Inf above 88.73, subnormals in between; NaN stays NaN.
 // x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 q(r), q of degree 4 through the Chebyshev nodes of that interval
 // (relative error 1.1e-8). ln 2 is split so that n * 0.693359375 is exact.
-CPU_INLINE vec v_exp(vec x) {
+CPU_INLINE vec v_exp_to_90(vec x) { // x <= 90 or NaN
     const vec magic = v_set1(12582912.0f); // 1.5 * 2^23: adding it rounds to a whole number
-    x = v_min(v_set1(90.0f), v_max(v_set1(-110.0f), x));
+    x = v_max(v_set1(-110.0f), x);
     vec t = v_fma(x, v_set1(1.44269504f), magic);
     vec n = v_sub(t, magic);
     vec r = v_fma(n, v_set1(-0.693359375f), x);
@@ -267,11 +282,12 @@ CPU_INLINE vec v_exp(vec x) {
     vec p = v_add(v_fma(v_mul(r, r), q, r), v_set1(1.0f));
     return v_scale_pow2(p, n, t);
 }
+CPU_INLINE vec v_exp(vec x) { return v_exp_to_90(v_min(v_set1(90.0f), x)); }
 
 // x / (1 + e^-z), from e^-|z| so that nothing overflows.
 CPU_INLINE vec v_times_sigmoid(vec x, vec z) {
-    vec e = v_exp(v_sub(v_zero(), v_abs(z)));
-    return v_div(v_mul(x, v_if_negative(z, e, v_set1(1.0f))), v_add(e, v_set1(1.0f)));
+    vec e = v_exp_to_90(v_minus_abs(z));
+    return v_div(v_mul_if_negative(z, x, e), v_add(e, v_set1(1.0f)));
 }
 
 #endif

@@ -32,7 +32,8 @@ CPU_INLINE vec v_min(vec a, vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 CPU_INLINE float v_sum(vec x) { return vaddvq_f32(x); } // (x0 + x1) + (x2 + x3)
 CPU_INLINE float v_top(vec x) { return vmaxvq_f32(x); }
 CPU_INLINE vec v_abs(vec x) { return vabsq_f32(x); }
-CPU_INLINE vec v_if_negative(vec x, vec below, vec other) { return vbslq_f32(vcltzq_f32(x), below, other); }
+CPU_INLINE vec v_minus_abs(vec x) { return vnegq_f32(vabsq_f32(x)); }
+CPU_INLINE vec v_mul_if_negative(vec x, vec a, vec b) { return vbslq_f32(vcltzq_f32(x), vmulq_f32(a, b), a); }
 CPU_INLINE vec v_if_between(vec x, int32_t first, int32_t end, vec other) {
     const int32x4_t lane = vreinterpretq_s32_u32(v_lane_numbers());
     return vbslq_f32(vandq_u32(vcgeq_s32(lane, vdupq_n_s32(first)), vcltq_s32(lane, vdupq_n_s32(end))), x, other);

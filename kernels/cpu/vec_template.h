@@ -15,8 +15,8 @@ static void row_rms_norm(const float *x, const float *weight, float eps, float *
     vec_f64 sum[2] = {v_zero_f64(), v_zero_f64()};
     int32_t i = 0;
     for (; i + 2 * CPU_LANES <= n; i += 2 * CPU_LANES) {
-        sum[0] = v_square_f64(v_load(x + i), sum[0]);
-        sum[1] = v_square_f64(v_load(x + i + CPU_LANES), sum[1]);
+        sum[0] = v_square_f64_at(x + i, sum[0]);
+        sum[1] = v_square_f64_at(x + i + CPU_LANES, sum[1]);
     }
     for (; i < n; i += CPU_LANES)
         sum[0] = v_square_f64(n - i < CPU_LANES ? v_load_part(x + i, n - i) : v_load(x + i), sum[0]);
