@@ -1,7 +1,7 @@
 // Matrix multiplication with quantised weights, and reading rows out of packed weights.
 //
 // x is quantised once per op, in tiles of up to 8 or 16 columns (a column is one row of x: one token); a norm before it is
-// computed tile by tile, and what it gives is never stored. A gated activation behind it is computed panel by panel, and what
+// computed column by column, and what it gives is never stored. A gated activation behind it is computed panel by panel, and what
 // goes into it is never stored. Then each thread takes the
 // groups of panels of its own range, in the order of memory, so that what is fetched ahead is its own; who is done takes
 // from the other ranges. Which thread computes a panel changes nothing, every output is one kernel's sum in K order.
@@ -86,16 +86,25 @@ static const float *input_row(const matmul_job *job, int32_t i, float *to) {
     return to;
 }
 
-// Lists of n columns, the c-th of which ends at end[c], into one by k, then by column.
+// By k, then by column; INT64_MAX at the end.
+static int64_t outlier_order(const cpu_outlier *o, const cpu_outlier *end) {
+    return o < end ? (int64_t)o->k * CPU_MOST_COLS + o->column : INT64_MAX;
+}
+
+// Lists of n columns, the c-th of which ends at end[c], into one.
 static void merge_outliers(const cpu_outlier *lists, const int32_t *end, int32_t n, cpu_outlier *out) {
-    int32_t next[CPU_MOST_COLS];
-    for (int32_t c = 0; c < n; c++) next[c] = c ? end[c - 1] : 0;
+    const cpu_outlier *next[CPU_MOST_COLS];
+    int64_t order[CPU_MOST_COLS];
+    for (int32_t c = 0; c < n; c++) {
+        next[c] = lists + (c ? end[c - 1] : 0);
+        order[c] = outlier_order(next[c], lists + end[c]);
+    }
     for (int32_t i = 0; i < end[n - 1]; i++) {
-        int32_t k = INT32_MAX, column = 0;
-        for (int32_t c = 0; c < n; c++) {
-            if (next[c] < end[c] && lists[next[c]].k < k) k = lists[next[c]].k, column = c;
-        }
-        out[i] = lists[next[column]++];
+        int64_t first = order[0];
+        for (int32_t c = 1; c < n; c++) first = order[c] < first ? order[c] : first;
+        const int32_t c = (int32_t)(first % CPU_MOST_COLS);
+        out[i] = *next[c]++;
+        order[c] = outlier_order(next[c], lists + end[c]);
     }
 }
 

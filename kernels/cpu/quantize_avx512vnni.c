@@ -11,7 +11,7 @@
 // Notes of a column. measure leaves the first two; the others are quantize's, outliers left out.
 enum { LARGEST, STEPS, REST_STEPS, INVERSES, KEPT };
 
-CPU_INLINE __mmask16 first_lanes(int32_t n) { return n < 16 ? (__mmask16)((1u << n) - 1u) : (__mmask16)0xFFFF; }
+CPU_INLINE __mmask16 first_lanes(int32_t n) { return (__mmask16)(n < 16 ? (1u << n) - 1u : 0xFFFFu); }
 CPU_INLINE __m512i magnitude_bits(__m512 x) { return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF)); }
 
 // ---- measure --------------------------------------------------------------------------------------------------------
