@@ -151,6 +151,14 @@ size_t cpu_attention_scratch_bytes(const wtl_stream_limits *limits, int32_t n_th
 }
 
 // ---- Items ------------------------------------------------------------------------------------------------------
+// Items that a thread takes first: with one row each of many sequences these are mostly rows whose K and V the same thread has
+// just stored. When they are gone it helps with the others'.
+#define ATTEND_RANGES 64
+typedef struct attend_range {
+    _Alignas(64) atomic_int next;
+    int32_t end;
+} attend_range;
+
 typedef struct attend_job {
     const cpu_attend_kernels *kernels;
     const wtl_attention *a;
@@ -162,7 +170,8 @@ typedef struct attend_job {
     int32_t chunk; // items that a thread takes at a time
     int32_t group; // query heads per KV head
     bool split;
-    atomic_int next;
+    int32_t n_ranges; // one for a long step, whose longest items shall come first
+    attend_range range[ATTEND_RANGES];
 } attend_job;
 
 static int32_t first_visible(const attend_job *job, int32_t position) {
@@ -187,11 +196,16 @@ static const uint8_t *head_block(const attend_job *job, const attend_run *run, i
 // Blocks of a partition, and the ones that this thread is likely to want after them.
 static void find_blocks(const attend_job *job, const attend_run *run, int32_t kv_head, int32_t part, cpu_attend_tile *t) {
     for (int32_t b = 0; b < CPU_ATTEND_BLOCKS; b++) t->block[b] = head_block(job, run, kv_head, part * CPU_ATTEND_BLOCKS + b);
-    for (int32_t b = 0; b < 4; b++) {
-        t->next[b] = head_block(job, run, kv_head, (part + 1) * CPU_ATTEND_BLOCKS + b);
-        if (t->next[b] || kv_head + 1 == job->a->kv.shape.n_heads_kv) continue;
-        t->next[b] = head_block(job, run, kv_head + 1, run->first_part * CPU_ATTEND_BLOCKS + b);
+    const attend_run *then = run;
+    if (++part == run->first_part + run->n_parts) {
+        part = run->first_part;
+        if (++kv_head == job->a->kv.shape.n_heads_kv) {
+            kv_head = 0;
+            then = job->split && run + 1 < job->scratch.runs + job->n_runs ? run + 1 : NULL;
+            if (then) part = then->first_part;
+        }
     }
+    for (int32_t b = 0; b < 4; b++) t->next[b] = then ? head_block(job, then, kv_head, part * CPU_ATTEND_BLOCKS + b) : NULL;
 }
 
 // What all partitions of a run have in common.
@@ -223,18 +237,12 @@ static void attend_one_part(const attend_job *job, const attend_run *run, int32_
     job->kernels->part(t);
 }
 
-static cpu_attend_state clear_state(const cpu_attend_tile *t, const thread_scratch *ts) {
-    for (int32_t r = 0; r < t->n_rows; r++) ts->max[r] = -INFINITY, ts->sum[r] = 0.0f;
-    memset(ts->out, 0, (size_t)t->n_rows * (size_t)t->padded * sizeof(float));
-    return (cpu_attend_state){ts->max, ts->sum, ts->out};
-}
-
-static void finish_rows(const attend_job *job, const attend_run *run, int32_t kv_head, const thread_scratch *ts) {
+static void finish_rows(const attend_job *job, const attend_run *run, int32_t kv_head, cpu_attend_state state) {
     int32_t head_dim = job->a->kv.shape.head_dim, padded = cpu_kv_padded(head_dim);
     for (int32_t i = 0, r = 0; i < run->n_rows; i++) {
         float *out = job->a->out.data + (size_t)(run->row + i) * job->a->out.stride + (size_t)kv_head * job->group * head_dim;
         for (int32_t h = 0; h < job->group; h++, r++)
-            job->kernels->finish(ts->sum + r, ts->out + (size_t)r * padded, out + (size_t)h * head_dim, head_dim);
+            job->kernels->finish(state.sum + r, state.out + (size_t)r * padded, out + (size_t)h * head_dim, head_dim);
     }
 }
 
@@ -250,7 +258,7 @@ static void attend_whole_run(const attend_job *job, int32_t item, const thread_s
         attend_one_part(job, run, kv_head, run->first_part + i, &t, ts, part);
         job->kernels->merge(state, part, t.n_rows, t.padded);
     }
-    finish_rows(job, run, kv_head, ts);
+    finish_rows(job, run, kv_head, state);
 }
 
 static cpu_attend_state partial_at(float *partials, int32_t n_rows) {
@@ -269,11 +277,21 @@ static void attend_split_part(const attend_job *job, int32_t item, thread_scratc
     if (ts->loaded != run || ts->loaded_head != kv_head) load_queries(job, run, kv_head, &t);
     ts->loaded = run, ts->loaded_head = kv_head;
     attend_one_part(job, run, kv_head, run->first_part + i, &t, ts, partial_at(partials + (size_t)i * part_floats, t.n_rows));
-    if (atomic_fetch_sub(&job->scratch.left[run_index * n_heads_kv + kv_head], 1) != 1) return;
-    cpu_attend_state state = clear_state(&t, ts);
-    for (int32_t p = 0; p < run->n_parts; p++)
+    if (run->n_parts > 1 && atomic_fetch_sub(&job->scratch.left[run_index * n_heads_kv + kv_head], 1) != 1) return;
+    const cpu_attend_state state = partial_at(partials, t.n_rows); // the first one is as merged with nothing, bit for bit
+    for (int32_t p = 1; p < run->n_parts; p++)
         job->kernels->merge(state, partial_at(partials + (size_t)p * part_floats, t.n_rows), t.n_rows, t.padded);
-    finish_rows(job, run, kv_head, ts);
+    finish_rows(job, run, kv_head, state);
+}
+
+static void attend_range_items(attend_job *job, attend_range *range, thread_scratch *ts) {
+    for (int32_t item; (item = atomic_fetch_add_explicit(&range->next, job->chunk, memory_order_relaxed)) < range->end;) {
+        int32_t end = item + job->chunk < range->end ? item + job->chunk : range->end;
+        for (; item < end; item++) {
+            if (job->split) attend_split_part(job, item, ts);
+            else attend_whole_run(job, item, ts);
+        }
+    }
 }
 
 static void attend_thread(void *ctx, int32_t thread, int32_t n_threads) {
@@ -282,13 +300,7 @@ static void attend_thread(void *ctx, int32_t thread, int32_t n_threads) {
     thread_scratch ts = {0};
     uint8_t *base = job->scratch.threads + (size_t)thread * job->scratch.thread_bytes;
     carve_thread(base, job->scratch.tile_rows, job->limits->max_head_dim, &ts);
-    for (int32_t item; (item = atomic_fetch_add(&job->next, job->chunk)) < job->n_items;) {
-        int32_t end = item + job->chunk < job->n_items ? item + job->chunk : job->n_items;
-        for (; item < end; item++) {
-            if (job->split) attend_split_part(job, item, &ts);
-            else attend_whole_run(job, item, &ts);
-        }
-    }
+    for (int32_t i = 0; i < job->n_ranges; i++) attend_range_items(job, &job->range[(thread + i) % job->n_ranges], &ts);
 }
 
 // Cuts the step into runs of at most run_rows rows. Returns multiply-adds per query head and dimension (for K alone).
@@ -327,6 +339,16 @@ static bool plan_split(attend_job *job) {
     return true;
 }
 
+// Neighbouring partitions follow each other on one thread, which can then fetch ahead.
+static void plan_ranges(attend_job *job, int32_t n_threads) {
+    job->chunk = job->split && job->n_items >= 8 * n_threads ? job->n_items / (4 * n_threads) : 1;
+    job->n_ranges = !job->split ? 1 : n_threads < ATTEND_RANGES ? n_threads : ATTEND_RANGES;
+    for (int32_t i = 0; i < job->n_ranges; i++) {
+        atomic_init(&job->range[i].next, (int32_t)((int64_t)job->n_items * i / job->n_ranges));
+        job->range[i].end = (int32_t)((int64_t)job->n_items * (i + 1) / job->n_ranges);
+    }
+}
+
 static const cpu_attend_kernels *attend_kernels(cpu_isa isa, wtl_dtype dtype) {
     static const cpu_attend_table *const tables[CPU_ISA_COUNT] = CPU_ISA_TABLE(cpu_attend);
     const cpu_attend_table *table = tables[isa];
@@ -356,8 +378,7 @@ void cpu_attention(wtl_stream *s, const wtl_attention *a, const wtl_rows *rows) 
     int64_t work = find_runs(&job, run_rows) * a->n_heads * a->kv.shape.head_dim * 2;
     job.split = plan_split(&job);
     if (!job.split) job.n_items = job.n_runs * n_heads_kv;
-    // Neighbouring partitions follow each other on one thread, which can then fetch ahead.
-    job.chunk = job.split && job.n_items >= 8 * n_threads ? job.n_items / (4 * n_threads) : 1;
+    plan_ranges(&job, n_threads);
     if (work < SMALL_WORK) attend_thread(&job, 0, 1);
     else pool_run(be->pool, attend_thread, &job);
 }
