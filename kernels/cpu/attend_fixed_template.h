@@ -202,6 +202,14 @@ static void find_ahead(const cpu_attend_tile *t, const row_group *g, int32_t ste
     }
 }
 
+// Fetches the steps of keys and values of up to n blocks from b on; they lie behind each other.
+CPU_INLINE void fetch_steps(const cpu_attend_tile *t, const row_group *g, int32_t b, int32_t n) {
+    for (const int32_t end = b + n < g->b1 ? b + n : g->b1; b < end; b++) {
+        __builtin_prefetch(t->block[b] + t->layout.key_scales, 0, 2);
+        __builtin_prefetch(t->block[b] + t->layout.value_scales, 0, 2);
+    }
+}
+
 // R rows from `row` on through the partition.
 CPU_INLINE void fixed_group(const int R, const cpu_attend_tile *t, int32_t row) {
     const row_group g = find_group(t, row, R);
@@ -209,9 +217,15 @@ CPU_INLINE void fixed_group(const int R, const cpu_attend_tile *t, int32_t row) 
     const bool fetch = row == 0; // the rows after these find it in the cache
     float unit[TILE_ROWS_MAX];
     read_ahead ahead;
-    if (fetch) find_ahead(t, &g, TILE_COLUMNS, &ahead);
     int32_t b = g.b0, c = 0;
-    for (; b + TILE_COLUMNS <= g.b1; b += TILE_COLUMNS) score_columns(R, TILE_COLUMNS, t, row, b, fetch ? ahead.keys + b : NULL);
+    if (fetch) {
+        find_ahead(t, &g, TILE_COLUMNS, &ahead);
+        fetch_steps(t, &g, b, 4);
+    }
+    for (; b + TILE_COLUMNS <= g.b1; b += TILE_COLUMNS) {
+        if (fetch) fetch_steps(t, &g, b + 4, TILE_COLUMNS);
+        score_columns(R, TILE_COLUMNS, t, row, b, fetch ? ahead.keys + b : NULL);
+    }
     for (; b < g.b1; b++) score_columns(R, 1, t, row, b, fetch ? ahead.keys + b : NULL);
     soften_group(t, &g, 1.0f / CPU_FIXED_WEIGHT_SUM, unit);
     const uint8_t *const *values_ahead = fetch ? ahead.values + g.b0 : NULL;
