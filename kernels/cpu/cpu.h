@@ -65,8 +65,10 @@ typedef struct cpu_vec_kernels {
     void (*glu_panels)(const float (*pairs)[2][16], int32_t n_columns, int32_t n_rows, wtl_act act, float *out, int32_t stride);
     // One row of n_heads heads; cos_sin as rope_table writes it.
     void (*rope)(float *x, int32_t n_heads, int32_t head_dim, const float *cos_sin, int32_t n_rot, wtl_rope_style style);
-    // Puts one position's k and v [n_heads_kv * head_dim] into slot 0..15 of a layer's part of a block.
-    void (*kv_store)(const wtl_kv_shape *shape, const float *k, const float *v, uint8_t *layer_block, int32_t slot);
+    // Puts one position's k and v [n_heads_kv * head_dim] into slot 0..15 of a layer's part of a block. Meanwhile fetches what
+    // next_slot of next_block takes up into the cache, unless that is NULL.
+    void (*kv_store)(const wtl_kv_shape *shape, const float *k, const float *v, uint8_t *layer_block, int32_t slot,
+                     const uint8_t *next_block, int32_t next_slot);
 } cpu_vec_kernels;
 
 extern const cpu_vec_kernels cpu_vec_scalar, cpu_vec_avx2, cpu_vec_avx512vnni, cpu_vec_neon; // as far as this build has them

@@ -46,14 +46,21 @@ typedef struct kv_write_job {
     const wtl_rows *rows;
 } kv_write_job;
 
-static void kv_write_range(const kv_write_job *job, int32_t from, int32_t to) {
+static uint8_t *block_of_row(const kv_write_job *job, int32_t row) {
     const wtl_kv *kv = job->kv;
+    const int32_t *table = kv->table + (size_t)job->rows->seqs[row] * kv->table_stride;
+    return kv->base + (size_t)table[job->rows->positions[row] / WTL_KV_BLOCK] * kv->block_bytes + kv->layer_offset;
+}
+
+static void kv_write_range(const kv_write_job *job, int32_t from, int32_t to) {
+    const int32_t *positions = job->rows->positions;
+    uint8_t *block = from < to ? block_of_row(job, from) : NULL;
     for (int32_t i = from; i < to; i++) {
-        int32_t position = job->rows->positions[i];
-        const int32_t *table = kv->table + (size_t)job->rows->seqs[i] * kv->table_stride;
-        uint8_t *block = kv->base + (size_t)table[position / WTL_KV_BLOCK] * kv->block_bytes + kv->layer_offset;
-        job->vec->kv_store(&kv->shape, job->k.data + (size_t)i * job->k.stride, job->v.data + (size_t)i * job->v.stride,
-                           block, position % WTL_KV_BLOCK);
+        uint8_t *next = i + 1 < to ? block_of_row(job, i + 1) : NULL;
+        const bool fetch = next && next != block;
+        job->vec->kv_store(&job->kv->shape, job->k.data + (size_t)i * job->k.stride, job->v.data + (size_t)i * job->v.stride, block,
+                           positions[i] % WTL_KV_BLOCK, fetch ? next : NULL, fetch ? positions[i + 1] % WTL_KV_BLOCK : 0);
+        block = next;
     }
 }
 

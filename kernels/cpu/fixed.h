@@ -11,6 +11,7 @@
 // x[i .. i + CPU_LANES - 1] clipped to +-limit, zeros behind n; NaN stays.
 CPU_INLINE vec fixed_load(const float *x, int32_t i, int32_t n, float limit) {
     vec v = n - i >= CPU_LANES ? v_load(x + i) : v_load_part(x + i, n - i);
+    if (limit == INFINITY) return v;
     return v_max(v_set1(-limit), v_min(v_set1(limit), v));
 }
 

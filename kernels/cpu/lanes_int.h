@@ -125,6 +125,22 @@ CPU_INLINE void v_store_i16(int16_t *p, vec x) {
 }
 #endif
 
+// The first n of CPU_LANES numbers, as v_store_i16, into p[2 i + odd]; what lies between them stays.
+#if CPU_LANES == 16
+CPU_INLINE void v_store_i16_beside(int16_t *p, int32_t odd, vec x, int32_t n) {
+    const __m512i whole = _mm512_cvtps_epi32(x);
+    const __mmask32 mask = (__mmask32)((UINT64_C(1) << 2 * n) - 1) & 0x55555555u;
+    if (odd) _mm512_mask_storeu_epi16(p, mask << 1, _mm512_slli_epi32(whole, 16));
+    else _mm512_mask_storeu_epi16(p, mask, whole);
+}
+#else
+CPU_INLINE void v_store_i16_beside(int16_t *p, int32_t odd, vec x, int32_t n) {
+    int16_t piece[CPU_LANES];
+    v_store_i16(piece, x);
+    for (int32_t i = 0; i < n; i++) p[2 * i + odd] = piece[i];
+}
+#endif
+
 #if CPU_LANES != 16
 CPU_INLINE iquad iq_set(const iquad_number *p) { return (iquad){i_pair(p), i_pair(p + 2)}; }
 CPU_INLINE ivec iq_dot(ivec sum, iquad bytes, iquad x) { return i_dot(i_dot(sum, bytes.even, x.even), bytes.odd, x.odd); }

@@ -121,7 +121,7 @@ static void row_rope(float *x, int32_t n_heads, int32_t head_dim, const float *c
 
 // One head's k, v [head_dim] into slot `slot` of its part of a block; see attend.h.
 static void head_store_fixed(const float *k, const float *v, int32_t head_dim, uint8_t *part, cpu_kv_layout layout, int32_t slot) {
-    int16_t *keys = (int16_t *)(void *)part + slot * 2, *values = (int16_t *)(void *)(part + layout.values) + slot / 2 * 32 + slot % 2;
+    int16_t *keys = (int16_t *)(void *)part + slot * 2, *values = (int16_t *)(void *)(part + layout.values) + slot / 2 * 32;
     int16_t piece[CPU_LANES];
     const float key_step = fixed_step(k, head_dim, F16_MAX, CPU_FIXED_MAX, CPU_FIXED_NORM);
     const float value_step = fixed_step(v, head_dim, F16_MAX, CPU_FIXED_VALUE_MAX, INFINITY);
@@ -132,9 +132,8 @@ static void head_store_fixed(const float *k, const float *v, int32_t head_dim, u
         int32_t n = head_dim - d < CPU_LANES ? head_dim - d : CPU_LANES;
         v_store_i16(piece, v_mul(fixed_load(k, d, head_dim, F16_MAX), keys_per_step));
         for (int32_t i = 0; i < n; i += 2) memcpy(keys + (size_t)(d + i) * WTL_KV_BLOCK, piece + i, 2 * sizeof piece[0]);
-        v_store_i16(piece, v_mul(fixed_load(v, d, head_dim, F16_MAX), values_per_step));
-        int16_t *to = values + (size_t)(d / 16) * 16 * WTL_KV_BLOCK + d % 16 * 2;
-        for (int32_t i = 0; i < n; i++) to[2 * i] = piece[i];
+        v_store_i16_beside(values + (size_t)(d / 16) * 16 * WTL_KV_BLOCK + d % 16 * 2, slot % 2,
+                           v_mul(fixed_load(v, d, head_dim, F16_MAX), values_per_step), n);
     }
 }
 
@@ -214,9 +213,18 @@ static void head_store_f32(const float *k, const float *v, int32_t head_dim, uin
     memcpy(values + (size_t)slot * cpu_kv_padded(head_dim), v, (size_t)head_dim * sizeof v[0]);
 }
 
-static void row_kv_store(const wtl_kv_shape *shape, const float *k, const float *v, uint8_t *layer_block, int32_t slot) {
+// Fetches what one position's numbers of a head go into: a cache line for a few of them, most of them of keys.
+static void fetch_slot(const uint8_t *part, cpu_kv_layout layout, int32_t slot) {
+    for (size_t i = 0; i < layout.values; i += 64) __builtin_prefetch(part + i, 1, 3);
+    for (size_t i = layout.values + (size_t)(slot / 2) * 64; i < layout.key_scales; i += 32 * WTL_KV_BLOCK) __builtin_prefetch(part + i, 1, 3);
+    for (size_t i = layout.key_scales; i < layout.bytes; i += 64) __builtin_prefetch(part + i, 1, 3);
+}
+
+static void row_kv_store(const wtl_kv_shape *shape, const float *k, const float *v, uint8_t *layer_block, int32_t slot,
+                         const uint8_t *next_block, int32_t next_slot) {
     const cpu_kv_layout layout = cpu_kv_head_layout(shape);
     for (int32_t h = 0, n = shape->head_dim; h < shape->n_heads_kv; h++, k += n, v += n, layer_block += layout.bytes) {
+        if (next_block && shape->dtype != WTL_DTYPE_F32) fetch_slot(next_block + (size_t)h * layout.bytes, layout, next_slot);
         if (shape->dtype == WTL_DTYPE_F32) head_store_f32(k, v, n, layer_block, layout, slot);
         else if (shape->dtype == WTL_DTYPE_Q8_0) head_store_bytes(k, v, n, layer_block, layout, slot);
         else head_store_fixed(k, v, n, layer_block, layout, slot);

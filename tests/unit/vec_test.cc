@@ -151,7 +151,7 @@ TEST(Vec, CacheStoresAgree) {
         const int slot = 7;
         for (const Isa &isa : isas()) {
             std::vector<float> block(cpu_kv_layer_bytes(&shape) / sizeof(float));
-            isa.kernels->kv_store(&shape, k.data(), v.data(), (uint8_t *)block.data(), slot);
+            isa.kernels->kv_store(&shape, k.data(), v.data(), (uint8_t *)block.data(), slot, NULL, 0);
             for (int h = 0; h < 2; h++) {
                 const uint8_t *part = (const uint8_t *)block.data() + h * layout.bytes;
                 float key_step = ((const float *)(part + layout.key_scales))[slot], value_step = ((const float *)(part + layout.value_scales))[slot];
@@ -191,7 +191,7 @@ TEST(Vec, ByteCacheStoresAgree) {
         std::vector<uint8_t> first;
         for (const Isa &isa : isas()) {
             std::vector<uint8_t> block(cpu_kv_layer_bytes(&shape));
-            isa.kernels->kv_store(&shape, k.data(), v.data(), block.data(), slot);
+            isa.kernels->kv_store(&shape, k.data(), v.data(), block.data(), slot, NULL, 0);
             if (first.empty()) first = block;
             EXPECT_EQ(block, first) << isa.name << ", head_dim " << head_dim;
             for (int i = 0; i < 4 * cpu_kv_groups(head_dim); i++) {
