@@ -160,7 +160,7 @@ size_t cpu_attention_scratch_bytes(const wtl_stream_limits *limits, int32_t n_th
 // ---- Items ------------------------------------------------------------------------------------------------------
 // Items that a thread takes first: with one row each of many sequences these are mostly rows whose K and V the same thread has
 // just stored. When they are gone it helps with the others'.
-#define ATTEND_RANGES 64
+#define ATTEND_RANGES 32
 typedef struct attend_range {
     _Alignas(64) atomic_int next;
     int32_t end;

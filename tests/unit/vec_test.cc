@@ -171,6 +171,31 @@ TEST(Vec, CacheStoresAgree) {
     }
 }
 
+// A slot's numbers are its own: what other slots hold stays as it is, whatever is stored beside them or fetched meanwhile.
+TEST(Vec, StoresLeaveOtherSlotsAlone) {
+    for (wtl_dtype dtype : {WTL_DTYPE_F16, WTL_DTYPE_Q8_0, WTL_DTYPE_F32}) {
+        for (int head_dim : {6, 40, 64}) {
+            wtl_kv_shape shape = {dtype, 2, head_dim};
+            std::vector<float> k(2 * head_dim), v(2 * head_dim);
+            for (int i = 0; i < 2 * head_dim; i++) k[i] = std::sin(0.7f * (float)i), v[i] = std::cos(0.3f * (float)i);
+            for (const Isa &isa : isas()) {
+                std::vector<float> memory(cpu_kv_layer_bytes(&shape) / sizeof(float)), other = memory, both = memory, next = memory;
+                auto store = [&](std::vector<float> &block, int slot) {
+                    isa.kernels->kv_store(&shape, k.data(), v.data(), (uint8_t *)block.data(), slot, (uint8_t *)next.data(), 9);
+                };
+                for (auto *block : {&memory, &other, &both}) memset(block->data(), 0x5A, block->size() * sizeof(float));
+                store(memory, 6), store(other, 7), store(both, 6), store(both, 7);
+                const uint8_t *a = (const uint8_t *)memory.data(), *b = (const uint8_t *)other.data(), *ab = (const uint8_t *)both.data();
+                for (size_t i = 0; i < memory.size() * sizeof(float); i++) {
+                    ASSERT_TRUE(a[i] == 0x5A || b[i] == 0x5A) << isa.name << ", byte " << i << " belongs to two slots";
+                    ASSERT_EQ(ab[i], a[i] != 0x5A ? a[i] : b[i]) << isa.name << ", byte " << i;
+                }
+                EXPECT_EQ(next, std::vector<float>(next.size())) << isa.name;
+            }
+        }
+    }
+}
+
 // 32 numbers turned as turn.h does it.
 std::vector<double> turned(const std::vector<double> &x) {
     std::vector<double> out(32);
