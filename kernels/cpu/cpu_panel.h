@@ -30,17 +30,17 @@ typedef struct panel_q5_0 { uint8_t q[256], h[64]; uint16_t d[16]; } panel_q5_0;
 typedef struct panel_q5_1 { uint8_t q[256], h[64]; uint16_t d[16], m[16]; } panel_q5_1;
 typedef struct panel_q8_0 { uint8_t q[512]; uint16_t d[16]; } panel_q8_0;
 typedef struct panel_q4_0 panel_iq4_nl;
-// Super-blocks. sc and mn are the 6-bit scales and minima of each 32 weights; lo, hi: of each 16 weights.
+// Super-blocks. scales: packed six bits, byte i of the file's twelve of each row, see panel_scales.h.
 typedef struct sub_q2_k { uint8_t q[128]; uint8_t sm[2][16]; } sub_q2_k; // scale in the low, minimum in the high nibble
 typedef struct sub_q3_k { uint8_t q[128], h[64]; int8_t sc[2][16]; } sub_q3_k;
-typedef struct sub_q4_k { uint8_t q[256]; uint8_t sc[16], mn[16]; } sub_q4_k;
-typedef struct sub_q5_k { uint8_t q[256], h[64]; uint8_t sc[16], mn[16]; } sub_q5_k;
+typedef struct sub_q4_k { uint8_t q[256]; } sub_q4_k;
+typedef struct sub_q5_k { uint8_t q[256], h[64]; } sub_q5_k;
 typedef struct sub_q6_k { uint8_t q[256], h[128]; int8_t sc[2][16]; } sub_q6_k;
 typedef struct sub_iq4_xs { uint8_t q[256]; int8_t sc[16]; } sub_iq4_xs;
 typedef struct panel_q2_k { sub_q2_k sub[8]; uint16_t d[16], m[16]; } panel_q2_k;
 typedef struct panel_q3_k { sub_q3_k sub[8]; uint16_t d[16]; } panel_q3_k;
-typedef struct panel_q4_k { sub_q4_k sub[8]; uint16_t d[16], m[16]; } panel_q4_k;
-typedef struct panel_q5_k { sub_q5_k sub[8]; uint16_t d[16], m[16]; } panel_q5_k;
+typedef struct panel_q4_k { uint8_t scales[12][16]; uint16_t d[16], m[16]; sub_q4_k sub[8]; } panel_q4_k;
+typedef struct panel_q5_k { uint8_t scales[12][16]; uint16_t d[16], m[16]; sub_q5_k sub[8]; } panel_q5_k;
 typedef struct panel_q6_k { sub_q6_k sub[8]; uint16_t d[16]; } panel_q6_k;
 typedef struct panel_iq4_xs { sub_iq4_xs sub[8]; uint16_t d[16]; } panel_iq4_xs;
 

@@ -5,7 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <string.h>
 
-#include "kernels/cpu/cpu_panel.h"
+#include "kernels/cpu/panel_scales.h"
 
 // One block of 32 weights of 16 rows, unpacked: codes in panel order (group, row, byte), scales of both halves.
 typedef struct plain_block {
@@ -112,20 +112,24 @@ static void spread_q3_k(const void *block, int sub, plain_block *out) {
 static void spread_q4_k(const void *block, int sub, plain_block *out) {
     const panel_q4_k *w = block;
     const sub_q4_k *b = &w->sub[sub];
+    panel_scales k;
+    unpack_scale_min(w->scales, &k);
     spread4(b->q, out->codes);
     for (int r = 0; r < 16; r++) {
-        out->scale[0][r] = wtl_f32_from_f16(w->d[r]) * (float)b->sc[r];
-        out->minimum[0][r] = -(wtl_f32_from_f16(w->m[r]) * (float)b->mn[r]);
+        out->scale[0][r] = wtl_f32_from_f16(w->d[r]) * (float)k.scale[sub][r];
+        out->minimum[0][r] = -(wtl_f32_from_f16(w->m[r]) * (float)k.minimum[sub][r]);
     }
 }
 static void spread_q5_k(const void *block, int sub, plain_block *out) {
     const panel_q5_k *w = block;
     const sub_q5_k *b = &w->sub[sub];
+    panel_scales k;
+    unpack_scale_min(w->scales, &k);
     spread4(b->q, out->codes);
     spread1(b->h, 4, out->codes);
     for (int r = 0; r < 16; r++) {
-        out->scale[0][r] = wtl_f32_from_f16(w->d[r]) * (float)b->sc[r];
-        out->minimum[0][r] = -(wtl_f32_from_f16(w->m[r]) * (float)b->mn[r]);
+        out->scale[0][r] = wtl_f32_from_f16(w->d[r]) * (float)k.scale[sub][r];
+        out->minimum[0][r] = -(wtl_f32_from_f16(w->m[r]) * (float)k.minimum[sub][r]);
     }
 }
 static void spread_q6_k(const void *block, int sub, plain_block *out) {

@@ -1,7 +1,7 @@
 // Packing of the super-block types: Q2_K to Q6_K and IQ4_XS; see cpu_pack.c for the idea and cpu_panel.h for the layout.
 //
-// The file spreads bits over the 256 weights of a block, panels keep each 32 weights together; six-bit scales get a byte
-// each. Both directions work on words of four weights: mask, shift, merge.
+// The file spreads bits over the 256 weights of a block, panels keep each 32 weights together. Both directions work on words
+// of four weights: mask, shift, merge.
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/cpu_pack.h"
 
@@ -52,25 +52,12 @@ static void scatter_bits(const uint8_t *h, int r, uint8_t *to, int shift) {
     for (int g = 0; g < 8; g++) store_word(to + 4 * g, load_word(to + 4 * g) | (word >> g & BITS) << shift);
 }
 
-// Scale and minimum of sub-block s out of Q4_K's and Q5_K's 12 bytes, and back (formula in ref/dequant_k.c).
-static void get_scale_min(const uint8_t *packed, int s, uint8_t *scale, uint8_t *minimum) {
-    if (s < 4) {
-        *scale = packed[s] & 63;
-        *minimum = packed[s + 4] & 63;
-    } else {
-        *scale = (uint8_t)((packed[s + 4] & 15) | packed[s - 4] >> 6 << 4);
-        *minimum = (uint8_t)(packed[s + 4] >> 4 | packed[s] >> 6 << 4);
-    }
+// Packed scales stay as they are: byte i of each row's n.
+static void gather_scales(const uint8_t *from, int n, uint8_t (*scales)[16], int r) {
+    for (int i = 0; i < n; i++) scales[i][r] = from[i];
 }
-static void put_scale_min(uint8_t *packed, int s, uint8_t scale, uint8_t minimum) {
-    if (s < 4) {
-        packed[s] |= scale;
-        packed[s + 4] |= minimum;
-    } else {
-        packed[s + 4] = (uint8_t)((scale & 15) | (minimum & 15) << 4);
-        packed[s - 4] = (uint8_t)(packed[s - 4] | scale >> 4 << 6);
-        packed[s] = (uint8_t)(packed[s] | minimum >> 4 << 6);
-    }
+static void scatter_scales(const uint8_t (*scales)[16], int n, uint8_t *to, int r) {
+    for (int i = 0; i < n; i++) to[i] = scales[i][r];
 }
 
 // Scale of 16 weights out of Q3_K's 12 bytes, 0..63, and back.
@@ -139,18 +126,18 @@ void pack_q4_k(const uint8_t *const rows[16], void *panel) {
         const block_q4_k *b = (const void *)rows[r];
         p->d[r] = b->d;
         p->m[r] = b->dmin;
+        gather_scales(b->scales, 12, p->scales, r);
         for (int s = 0; s < 8; s++) {
             gather_nibbles(b->qs + s / 2 * 32, s % 2 * 4, p->sub[s].q, r);
-            get_scale_min(b->scales, s, &p->sub[s].sc[r], &p->sub[s].mn[r]);
         }
     }
 }
 void unpack_q4_k(const void *panel, int r, uint8_t *row) {
     const panel_q4_k *p = panel;
     block_q4_k b = {.d = p->d[r], .dmin = p->m[r]};
+    scatter_scales(p->scales, 12, b.scales, r);
     for (int s = 0; s < 8; s++) {
         scatter_nibbles(p->sub[s].q, r, b.qs + s / 2 * 32, s % 2 * 4);
-        put_scale_min(b.scales, s, p->sub[s].sc[r], p->sub[s].mn[r]);
     }
     memcpy(row, &b, sizeof b);
 }
@@ -161,20 +148,20 @@ void pack_q5_k(const uint8_t *const rows[16], void *panel) {
         const block_q5_k *b = (const void *)rows[r];
         p->d[r] = b->d;
         p->m[r] = b->dmin;
+        gather_scales(b->scales, 12, p->scales, r);
         for (int s = 0; s < 8; s++) {
             gather_nibbles(b->qs + s / 2 * 32, s % 2 * 4, p->sub[s].q, r);
             gather_bits(b->qh, s, p->sub[s].h, r);
-            get_scale_min(b->scales, s, &p->sub[s].sc[r], &p->sub[s].mn[r]);
         }
     }
 }
 void unpack_q5_k(const void *panel, int r, uint8_t *row) {
     const panel_q5_k *p = panel;
     block_q5_k b = {.d = p->d[r], .dmin = p->m[r]};
+    scatter_scales(p->scales, 12, b.scales, r);
     for (int s = 0; s < 8; s++) {
         scatter_nibbles(p->sub[s].q, r, b.qs + s / 2 * 32, s % 2 * 4);
         scatter_bits(p->sub[s].h, r, b.qh, s);
-        put_scale_min(b.scales, s, p->sub[s].sc[r], p->sub[s].mn[r]);
     }
     memcpy(row, &b, sizeof b);
 }

@@ -13,8 +13,8 @@
 
 #include <immintrin.h>
 
-#include "kernels/cpu/cpu_panel.h"
 #include "kernels/cpu/dot_avxvnni.h"
+#include "kernels/cpu/panel_scales.h"
 
 typedef __m256i panel_codes, panel_words; // of eight rows: bytes [8][4], 32-bit integers [8]
 typedef __m256 panel_floats;
@@ -93,15 +93,17 @@ CPU_INLINE __m256i code_iq4(const uint8_t *q, int k, int rows) {
     return _mm256_and_si256(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), code), _mm256_set1_epi32(255));
 }
 
-// Weight k of eight rows.
-CPU_INLINE __m256 panel_weight(const panel_form form, const void *panel, int32_t k, int rows) {
-    const uint32_t b = (uint32_t)k / 32; // unsigned: shifts instead of divisions
-    const int i = k & 31, s = (int)(b % (uint32_t)form.subs);
+// Weight `at` of eight rows.
+CPU_INLINE __m256 panel_weight(const panel_form form, const void *panel, int32_t at, int rows) {
+    const uint32_t b = (uint32_t)at / 32; // unsigned: shifts instead of divisions
+    const int i = at & 31, s = (int)(b % (uint32_t)form.subs);
     const uint8_t *w = (const uint8_t *)panel + (size_t)(b / (uint32_t)form.subs) * form.block_bytes;
     const __m256i zero = _mm256_set1_epi32(zero_point(form));
     const __m256 code = _mm256_cvtepi32_ps(_mm256_sub_epi32(form.code(w, s, i, rows), zero));
-    const __m256 d = form.scale(w, s, i >> 4, rows);
-    return form.has_min ? _mm256_fmadd_ps(code, d, form.minimum(w, s, i >> 4, rows)) : _mm256_mul_ps(code, d);
+    panel_scales k;
+    if (form.scales) form.scales(w, &k);
+    const __m256 d = form.scale(w, &k, s, i >> 4, rows);
+    return form.has_min ? _mm256_fmadd_ps(code, d, form.minimum(w, &k, s, i >> 4, rows)) : _mm256_mul_ps(code, d);
 }
 
 // sums[column] = sum over the column's outliers of weight times value, for eight rows; bit c of the result: column c has
@@ -173,15 +175,15 @@ CPU_INLINE void panel_dot(const panel_form form, const int nc, const uint8_t *w,
 }
 #endif
 
-CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, int s, const int half, int rows,
+CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *w, const panel_scales *k, int s, const int half, int rows,
                             const cpu_act *x, const __m256i *dot, __m256 *f) {
-    const __m256 d = form.scale(w, s, half, rows);
+    const __m256 d = form.scale(w, k, s, half, rows);
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         f[c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[c]), _mm256_mul_ps(d, _mm256_set1_ps(x[c].d)), f[c]);
     }
     if (!form.has_min) return;
-    const __m256 m = form.minimum(w, s, half, rows);
+    const __m256 m = form.minimum(w, k, s, half, rows);
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) {
         const int32_t neg = half ? x[c].neg - x[c].neg_low : x[c].neg_low;
@@ -190,23 +192,24 @@ CPU_INLINE void panel_scale(const panel_form form, const int nc, const uint8_t *
 }
 
 // One block of 32 weights of eight rows times nc columns.
-CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, int s, int rows, const cpu_act *x, __m256 *f) {
+CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, const panel_scales *k, int s, int rows, const cpu_act *x,
+                          __m256 *f) {
     __m256i dot[4];
     if (!form.split) {
         CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) dot[c] = start(form, x[c].neg);
         panel_dot(form, nc, w, s, rows, 0, 8, x, dot);
-        panel_scale(form, nc, w, s, 0, rows, x, dot, f);
+        panel_scale(form, nc, w, k, s, 0, rows, x, dot, f);
         return;
     }
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) dot[c] = start(form, x[c].neg_low);
     panel_dot(form, nc, w, s, rows, 0, 4, x, dot);
-    panel_scale(form, nc, w, s, 0, rows, x, dot, f);
+    panel_scale(form, nc, w, k, s, 0, rows, x, dot, f);
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) dot[c] = start(form, x[c].neg - x[c].neg_low);
     panel_dot(form, nc, w, s, rows, 4, 4, x, dot);
-    panel_scale(form, nc, w, s, 1, rows, x, dot, f);
+    panel_scale(form, nc, w, k, s, 1, rows, x, dot, f);
 }
 
 // Eight rows of one column; lanes past the matrix are neither read nor written.
@@ -229,7 +232,9 @@ CPU_INLINE void panel_pass(const panel_form form, uint32_t (*outliers)(const cpu
     for (int c = 0; c < nc; c++) f[0][c] = f[1][c] = _mm256_setzero_ps();
     const uint8_t *w = a->panel;
     const size_t sub_bytes = form.block_bytes / (size_t)form.subs;
+    panel_scales k;
     for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
+        if (form.scales) form.scales(w, &k);
         CPU_ROLLED
         for (int s = 0; s < form.subs; s++) {
             if (n_eights == 2) {
@@ -238,8 +243,8 @@ CPU_INLINE void panel_pass(const panel_form form, uint32_t (*outliers)(const cpu
                 }
             }
             const cpu_act *x = a->act + (ptrdiff_t)(b + s) * tile + first;
-            panel_sub(form, nc, w, s, rows, x, f[0]);
-            if (n_eights == 2) panel_sub(form, nc, w, s, rows + 8, x, f[1]);
+            panel_sub(form, nc, w, &k, s, rows, x, f[0]);
+            if (n_eights == 2) panel_sub(form, nc, w, &k, s, rows + 8, x, f[1]);
         }
     }
     for (int h = 0; h < n_eights && a->n_outliers; h++) {

@@ -13,7 +13,7 @@
 
 #include <immintrin.h>
 
-#include "kernels/cpu/cpu_panel.h"
+#include "kernels/cpu/panel_scales.h"
 
 typedef struct panel_form {
     size_t block_bytes;
@@ -24,8 +24,9 @@ typedef struct panel_form {
     __m512i (*codes)(const void *block, int sub, int group);
     __m512i (*code)(const void *block, int sub, int k); // of weight k = 0..31 of each row, as 32-bit integers
     // Scale and minimum [16] as f32; half: which 16 of the 32 weights, for split types.
-    __m512 (*scale)(const void *block, int sub, int half);
-    __m512 (*minimum)(const void *block, int sub, int half);
+    __m512 (*scale)(const void *block, const panel_scales *k, int sub, int half);
+    __m512 (*minimum)(const void *block, const panel_scales *k, int sub, int half);
+    void (*scales)(const void *block, panel_scales *k); // unpacks what scale and minimum take as k; NULL: nothing
 } panel_form;
 
 CPU_INLINE __m512 load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
@@ -87,14 +88,16 @@ CPU_INLINE __m512i code_iq4(const uint8_t *q, int k) {
     return _mm512_permutexvar_epi32(code4(q, k), table);
 }
 
-// Weight k of each row.
-CPU_INLINE __m512 panel_weight(const panel_form form, const void *panel, int32_t k) {
-    const uint32_t b = (uint32_t)k / 32; // unsigned: shifts instead of divisions
-    const int i = k & 31, s = (int)(b % (uint32_t)form.subs);
+// Weight `at` of each row.
+CPU_INLINE __m512 panel_weight(const panel_form form, const void *panel, int32_t at) {
+    const uint32_t b = (uint32_t)at / 32; // unsigned: shifts instead of divisions
+    const int i = at & 31, s = (int)(b % (uint32_t)form.subs);
     const uint8_t *w = (const uint8_t *)panel + (size_t)(b / (uint32_t)form.subs) * form.block_bytes;
     const __m512i zero = _mm512_set1_epi32(form.zero_shift < 0 ? 0 : 1 << form.zero_shift);
-    const __m512 code = _mm512_cvtepi32_ps(_mm512_sub_epi32(form.code(w, s, i), zero)), d = form.scale(w, s, i >> 4);
-    return form.has_min ? _mm512_fmadd_ps(code, d, form.minimum(w, s, i >> 4)) : _mm512_mul_ps(code, d);
+    panel_scales k;
+    if (form.scales) form.scales(w, &k);
+    const __m512 code = _mm512_cvtepi32_ps(_mm512_sub_epi32(form.code(w, s, i), zero)), d = form.scale(w, &k, s, i >> 4);
+    return form.has_min ? _mm512_fmadd_ps(code, d, form.minimum(w, &k, s, i >> 4)) : _mm512_mul_ps(code, d);
 }
 
 // sums[c] = sum over column c's outliers of weight times value; bit c of the result: column c has any. Each weight is
@@ -151,11 +154,11 @@ CPU_INLINE __m512i codes_of(const panel_form form, const int nc, const uint8_t *
     return _mm512_add_epi8(q, _mm512_set1_epi8((char)(128 - (1 << form.zero_shift))));
 }
 
-CPU_INLINE panel_block block_scales(const panel_form form, const uint8_t *w, int s) {
+CPU_INLINE panel_block block_scales(const panel_form form, const uint8_t *w, const panel_scales *k, int s) {
     panel_block b;
     for (int half = 0; half < (form.split ? 2 : 1); half++) {
-        b.d[half] = form.scale(w, s, half);
-        if (form.has_min) b.m[half] = form.minimum(w, s, half);
+        b.d[half] = form.scale(w, k, s, half);
+        if (form.has_min) b.m[half] = form.minimum(w, k, s, half);
     }
     b.offset = wide_offset(b.d[0]);
     return b;
@@ -227,12 +230,12 @@ CPU_INLINE void panel_chunk(const panel_form form, const int np, const int nc, c
     }
 }
 
-CPU_INLINE void panel_sub(const panel_form form, const int np, const int nc, const uint8_t *const *w, int s, const cpu_act *x,
+CPU_INLINE void panel_sub(const panel_form form, const int np, const int nc, const uint8_t *const *w, const panel_scales *k, int s, const cpu_act *x,
                           __m512 (*f)[CPU_MOST_COLS]) {
     const int chunk = chunk_of(form, nc);
     panel_block b[2];
     CPU_UNROLL
-    for (int p = 0; p < np; p++) b[p] = block_scales(form, w[p], s);
+    for (int p = 0; p < np; p++) b[p] = block_scales(form, w[p], k + p, s);
     CPU_UNROLL
     for (int g = 0; chunk < nc && g < 8; g++) {
         b[0].q[g] = codes_of(form, nc, w[0], s, g);
@@ -304,18 +307,23 @@ CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_
     const cpu_act *x = a->act;
     const bool neighbours = np > 1 && a->second == (const uint8_t *)a->panel + a->panel_bytes;
     const size_t distance = np > 1 && a->panel_bytes < PANEL_PREFETCH_BYTES ? a->panel_bytes : PANEL_PREFETCH_BYTES;
+    panel_scales k[2];
     for (int32_t b = 0; b < a->n_blocks; b += form.subs) {
         size_t ahead = distance;
         if (neighbours && (size_t)(w[0] - (const uint8_t *)a->panel) + distance >= a->panel_bytes) ahead += a->panel_bytes;
+        CPU_UNROLL
+        for (int p = 0; p < np; p++) {
+            if (form.scales) form.scales(w[p], &k[p]);
+        }
         if (form.subs == 1) {
             panel_fetch(np, w, ahead, form.block_bytes);
-            panel_sub(form, np, nc, w, 0, x, f);
+            panel_sub(form, np, nc, w, k, 0, x, f);
             x += nc;
         } else {
             CPU_ROLLED
             for (int s = 0; s < form.subs; s++) {
                 panel_fetch(np, w, ahead + (size_t)s * (form.block_bytes / 8), form.block_bytes / 8);
-                panel_sub(form, np, nc, w, s, x, f);
+                panel_sub(form, np, nc, w, k, s, x, f);
                 x += nc;
             }
         }
@@ -335,20 +343,22 @@ CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t fi
     const uint8_t *w = (const uint8_t *)panel + (size_t)first_block / (size_t)form.subs * form.block_bytes;
     uint8_t *to = out;
     const __m512i zero = _mm512_set1_epi8((char)(form.zero_shift < 0 ? 0 : 128 - (1 << form.zero_shift)));
+    panel_scales k;
     for (int32_t b = 0; b < n_blocks; b += form.subs, w += form.block_bytes) {
+        if (form.scales) form.scales(w, &k);
         CPU_ROLLED
         for (int s = 0; s < form.subs; s++, to += block_bytes) {
             cpu_wide_block *wide = (cpu_wide_block *)(void *)to;
             CPU_UNROLL
             for (int g = 0; g < 8; g++) _mm512_storeu_si512(wide->q + 64 * g, _mm512_add_epi8(form.codes(w, s, g), zero));
-            const __m512 d = form.scale(w, s, 0);
+            const __m512 d = form.scale(w, &k, s, 0);
             _mm512_storeu_ps(wide->d, d);
             _mm512_storeu_ps(wide->c, wide_offset(d));
             float(*more)[16] = wide->more;
-            if (form.split) _mm512_storeu_ps(*more++, form.scale(w, s, 1));
+            if (form.split) _mm512_storeu_ps(*more++, form.scale(w, &k, s, 1));
             if (!form.has_min) continue;
-            _mm512_storeu_ps(*more++, form.minimum(w, s, 0));
-            if (form.split) _mm512_storeu_ps(*more, form.minimum(w, s, 1));
+            _mm512_storeu_ps(*more++, form.minimum(w, &k, s, 0));
+            if (form.split) _mm512_storeu_ps(*more, form.minimum(w, &k, s, 1));
         }
     }
 }

@@ -17,8 +17,9 @@ typedef struct panel_form {
     panel_codes (*codes)(const void *block, int sub, int group, int rows);
     panel_words (*code)(const void *block, int sub, int k, int rows); // of weight k = 0..31 of each row, as 32-bit integers
     // half: which 16 of the 32 weights, for split types.
-    panel_floats (*scale)(const void *block, int sub, int half, int rows);
-    panel_floats (*minimum)(const void *block, int sub, int half, int rows);
+    panel_floats (*scale)(const void *block, const panel_scales *k, int sub, int half, int rows);
+    panel_floats (*minimum)(const void *block, const panel_scales *k, int sub, int half, int rows);
+    void (*scales)(const void *block, panel_scales *k); // unpacks what scale and minimum take as k; NULL: nothing
 } panel_form;
 
 // What codes of the form are biased by.

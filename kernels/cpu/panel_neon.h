@@ -11,7 +11,7 @@
 
 #include <arm_neon.h>
 
-#include "kernels/cpu/cpu_panel.h"
+#include "kernels/cpu/panel_scales.h"
 
 typedef uint8x16_t panel_codes;   // [4 rows][4]
 typedef uint32x4_t panel_words;   // [4 rows]
@@ -89,15 +89,17 @@ CPU_INLINE uint32x4_t code_iq4(const uint8_t *q, int k, int rows) {
     return vreinterpretq_u32_u8(vqtbl1q_u8(vld1q_u8(values), code)) & 255;
 }
 
-// Weight k of four rows.
-CPU_INLINE float32x4_t panel_weight(const panel_form form, const void *panel, int32_t k, int rows) {
-    const uint32_t b = (uint32_t)k / 32; // unsigned: shifts instead of divisions
-    const int i = k & 31, s = (int)(b % (uint32_t)form.subs);
+// Weight `at` of four rows.
+CPU_INLINE float32x4_t panel_weight(const panel_form form, const void *panel, int32_t at, int rows) {
+    const uint32_t b = (uint32_t)at / 32; // unsigned: shifts instead of divisions
+    const int i = at & 31, s = (int)(b % (uint32_t)form.subs);
     const uint8_t *w = (const uint8_t *)panel + (size_t)(b / (uint32_t)form.subs) * form.block_bytes;
     const int32x4_t zero = vdupq_n_s32(zero_point(form));
     const float32x4_t code = vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(form.code(w, s, i, rows)), zero));
-    const float32x4_t d = form.scale(w, s, i >> 4, rows);
-    return form.has_min ? vfmaq_f32(form.minimum(w, s, i >> 4, rows), code, d) : vmulq_f32(code, d);
+    panel_scales k;
+    if (form.scales) form.scales(w, &k);
+    const float32x4_t d = form.scale(w, &k, s, i >> 4, rows);
+    return form.has_min ? vfmaq_f32(form.minimum(w, &k, s, i >> 4, rows), code, d) : vmulq_f32(code, d);
 }
 
 // As panel_outliers of panel_avx2.h, for four rows.
@@ -152,7 +154,7 @@ CPU_INLINE float sum_of(const panel_form form, const cpu_act *x, const int half)
 
 // ---- columns one by one: f[c] [4 rows] ----------------------------------------------------------------------------------
 // Groups first..first + n - 1 of a block times nc columns, scaled and added to f.
-CPU_INLINE void panel_half(const panel_form form, const int nc, const uint8_t *w, int s, const int half, int rows,
+CPU_INLINE void panel_half(const panel_form form, const int nc, const uint8_t *w, const panel_scales *k, int s, const int half, int rows,
                            const cpu_act *x, float32x4_t *f) {
     const int first = 4 * half, n = form.split ? 4 : 8;
     int32x4_t dot[4];
@@ -164,11 +166,11 @@ CPU_INLINE void panel_half(const panel_form form, const int nc, const uint8_t *w
         CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) dot[c] = dot_lane(dot[c], q, vld1q_s8(x[c].q + 16 * (g >> 2)), g & 3);
     }
-    const float32x4_t d = form.scale(w, s, half, rows);
+    const float32x4_t d = form.scale(w, k, s, half, rows);
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) f[c] = vfmaq_f32(f[c], vcvtq_f32_s32(dot[c]), vmulq_n_f32(d, x[c].d));
     if (!form.has_min) return;
-    const float32x4_t m = form.minimum(w, s, half, rows);
+    const float32x4_t m = form.minimum(w, k, s, half, rows);
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c++) f[c] = vfmaq_n_f32(f[c], m, sum_of(form, x + c, half));
 }
@@ -182,7 +184,7 @@ CPU_INLINE int8x16_t act_pair(const cpu_act *x, const int h, const int j) {
     return vcombine_s8(vld1_s8(x[0].q + 16 * h + 8 * j), vld1_s8(x[1].q + 16 * h + 8 * j));
 }
 
-CPU_INLINE void panel_half_pairs(const panel_form form, const int nc, const uint8_t *w, int s, const int half, int rows,
+CPU_INLINE void panel_half_pairs(const panel_form form, const int nc, const uint8_t *w, const panel_scales *k, int s, const int half, int rows,
                                  const cpu_act *x, float32x4_t *f) {
     const int first = 4 * half, n = form.split ? 4 : 8;
     int32x4_t dot[4];
@@ -203,7 +205,7 @@ CPU_INLINE void panel_half_pairs(const panel_form form, const int nc, const uint
             dot[c + 1] = vusmmlaq_s32(dot[c + 1], lower, a);
         }
     }
-    const float32x4_t d = form.scale(w, s, half, rows), d0 = vzip1q_f32(d, d), d1 = vzip2q_f32(d, d);
+    const float32x4_t d = form.scale(w, k, s, half, rows), d0 = vzip1q_f32(d, d), d1 = vzip2q_f32(d, d);
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c += 2) {
         const float32x4_t by = twice(pair_of(x[c].d, x[c + 1].d));
@@ -211,7 +213,7 @@ CPU_INLINE void panel_half_pairs(const panel_form form, const int nc, const uint
         f[c + 1] = vfmaq_f32(f[c + 1], vcvtq_f32_s32(dot[c + 1]), vmulq_f32(d1, by));
     }
     if (!form.has_min) return;
-    const float32x4_t m = form.minimum(w, s, half, rows), m0 = vzip1q_f32(m, m), m1 = vzip2q_f32(m, m);
+    const float32x4_t m = form.minimum(w, k, s, half, rows), m0 = vzip1q_f32(m, m), m1 = vzip2q_f32(m, m);
     CPU_UNROLL_COLUMNS
     for (int c = 0; c < nc; c += 2) {
         const float32x4_t by = twice(pair_of(sum_of(form, x + c, half), sum_of(form, x + c + 1, half)));
@@ -237,13 +239,14 @@ CPU_INLINE void panel_unpair(const int nc, float32x4_t *f) {
 #endif
 
 // One block of 32 weights of four rows times nc columns.
-CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, int s, int rows, const cpu_act *x, float32x4_t *f) {
+CPU_INLINE void panel_sub(const panel_form form, const int nc, const uint8_t *w, const panel_scales *k, int s, int rows, const cpu_act *x,
+                          float32x4_t *f) {
     if (PANEL_PAIRS(nc)) {
-        panel_half_pairs(form, nc, w, s, 0, rows, x, f);
-        if (form.split) panel_half_pairs(form, nc, w, s, 1, rows, x, f);
+        panel_half_pairs(form, nc, w, k, s, 0, rows, x, f);
+        if (form.split) panel_half_pairs(form, nc, w, k, s, 1, rows, x, f);
     } else {
-        panel_half(form, nc, w, s, 0, rows, x, f);
-        if (form.split) panel_half(form, nc, w, s, 1, rows, x, f);
+        panel_half(form, nc, w, k, s, 0, rows, x, f);
+        if (form.split) panel_half(form, nc, w, k, s, 1, rows, x, f);
     }
 }
 
@@ -277,7 +280,9 @@ CPU_INLINE void panel_pass(const panel_form form, uint32_t (*outliers)(const cpu
     }
     const uint8_t *w = a->panel;
     const size_t sub_bytes = form.block_bytes / (size_t)form.subs;
+    panel_scales k;
     for (int32_t b = 0; b < a->n_blocks; b += form.subs, w += form.block_bytes) {
+        if (form.scales) form.scales(w, &k);
         CPU_ROLLED
         for (int s = 0; s < form.subs; s++) {
             for (size_t i = 0; i < sub_bytes && n_fours == 4; i += 64) {
@@ -285,7 +290,7 @@ CPU_INLINE void panel_pass(const panel_form form, uint32_t (*outliers)(const cpu
             }
             const cpu_act *x = a->act + (ptrdiff_t)(b + s) * tile + first;
             CPU_UNROLL_COLUMNS
-            for (int i = 0; i < n_fours; i++) panel_sub(form, nc, w, s, rows + 4 * i, x, f[i]);
+            for (int i = 0; i < n_fours; i++) panel_sub(form, nc, w, &k, s, rows + 4 * i, x, f[i]);
         }
     }
     CPU_UNROLL_COLUMNS
