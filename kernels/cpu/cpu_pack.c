@@ -135,6 +135,12 @@ static const cpu_packing packings[WTL_DTYPE_ID_END] = {
 #undef PACKING_ROW
 };
 
+// Weights take no more memory than in the file, and decode reads no more of it.
+#define PACKING_SIZE(DTYPE, name, weights) \
+    _Static_assert(sizeof(panel_##name) == CPU_PANEL_ROWS * sizeof(block_##name), "panels hold the bits of the file and no more");
+CPU_PANEL_LIST(PACKING_SIZE)
+#undef PACKING_SIZE
+
 const cpu_packing *cpu_packing_of(wtl_dtype dtype) {
     return (uint32_t)dtype < WTL_DTYPE_ID_END && packings[dtype].pack ? &packings[dtype] : NULL;
 }

@@ -9,7 +9,8 @@
 //   2 bits: 128 bytes, like the upper two bits of a 6-bit code;  3 bits: 2 bits + 64 bytes as the fifth bit of 5 bits
 //   8 bits: 512 bytes, biased by 128
 // Scales follow as f16 or bytes [16]. The layout is the same for every instruction set and for any number of columns; it
-// holds all bits of the file's blocks, so a row can be unpacked exactly. Rows past the matrix are zero.
+// holds all bits of the file's blocks and no more, so a row can be unpacked exactly. Rows past the matrix are zero. Of types with
+// super-blocks scales come first: what follows starts on a cache line where sizes allow it.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_KERNELS_CPU_PANEL_H
 #define WTL_KERNELS_CPU_PANEL_H
@@ -30,19 +31,19 @@ typedef struct panel_q5_0 { uint8_t q[256], h[64]; uint16_t d[16]; } panel_q5_0;
 typedef struct panel_q5_1 { uint8_t q[256], h[64]; uint16_t d[16], m[16]; } panel_q5_1;
 typedef struct panel_q8_0 { uint8_t q[512]; uint16_t d[16]; } panel_q8_0;
 typedef struct panel_q4_0 panel_iq4_nl;
-// Super-blocks. scales: packed six bits, byte i of the file's twelve of each row, see panel_scales.h.
+// Super-blocks. scales: of six bits and packed, see panel_scales.h.
 typedef struct sub_q2_k { uint8_t q[128]; uint8_t sm[2][16]; } sub_q2_k; // scale in the low, minimum in the high nibble
-typedef struct sub_q3_k { uint8_t q[128], h[64]; int8_t sc[2][16]; } sub_q3_k;
+typedef struct sub_q3_k { uint8_t q[128], h[64]; } sub_q3_k;
 typedef struct sub_q4_k { uint8_t q[256]; } sub_q4_k;
 typedef struct sub_q5_k { uint8_t q[256], h[64]; } sub_q5_k;
 typedef struct sub_q6_k { uint8_t q[256], h[128]; int8_t sc[2][16]; } sub_q6_k;
-typedef struct sub_iq4_xs { uint8_t q[256]; int8_t sc[16]; } sub_iq4_xs;
+typedef struct sub_iq4_xs { uint8_t q[256]; } sub_iq4_xs;
 typedef struct panel_q2_k { sub_q2_k sub[8]; uint16_t d[16], m[16]; } panel_q2_k;
-typedef struct panel_q3_k { sub_q3_k sub[8]; uint16_t d[16]; } panel_q3_k;
+typedef struct panel_q3_k { uint8_t scales[12][16]; uint16_t d[16]; sub_q3_k sub[8]; } panel_q3_k;
 typedef struct panel_q4_k { uint8_t scales[12][16]; uint16_t d[16], m[16]; sub_q4_k sub[8]; } panel_q4_k;
 typedef struct panel_q5_k { uint8_t scales[12][16]; uint16_t d[16], m[16]; sub_q5_k sub[8]; } panel_q5_k;
 typedef struct panel_q6_k { sub_q6_k sub[8]; uint16_t d[16]; } panel_q6_k;
-typedef struct panel_iq4_xs { sub_iq4_xs sub[8]; uint16_t d[16]; } panel_iq4_xs;
+typedef struct panel_iq4_xs { uint8_t scales[6][16]; uint16_t d[16]; sub_iq4_xs sub[8]; } panel_iq4_xs;
 
 // The 16 values of IQ4_NL and IQ4_XS plus 128, so that codes are unsigned like all others.
 #define CPU_IQ4_BIASED 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241

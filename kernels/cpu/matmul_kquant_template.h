@@ -31,10 +31,11 @@ FORM_FLOATS(q2_k, minimum, negative(times(load_f16(w->m + rows), load_u4(b->sm[h
 static const panel_form q2_k_form = {sizeof(panel_q2_k), 8, 8, -1, true, true, q2_k_codes, q2_k_code, q2_k_scale, q2_k_minimum, NULL};
 PANEL_KERNELS(q2_k)
 
+FORM_SCALES(q3_k, unpack_q3_scales)
 FORM_CODES(q3_k, codes3(b->q, b->h, g, rows))
 FORM_CODE(q3_k, code3(b->q, b->h, k, rows))
-FORM_FLOATS(q3_k, scale, times(load_f16(w->d + rows), load_s8(b->sc[half] + rows)))
-static const panel_form q3_k_form = {sizeof(panel_q3_k), 8, 8, 2, true, false, q3_k_codes, q3_k_code, q3_k_scale, NULL, NULL};
+FORM_FLOATS(q3_k, scale, times(load_f16(w->d + rows), load_s8(k->halves[sub][half] + rows)))
+static const panel_form q3_k_form = {sizeof(panel_q3_k), 8, 8, 2, true, false, q3_k_codes, q3_k_code, q3_k_scale, NULL, q3_k_scales};
 PANEL_KERNELS(q3_k)
 
 FORM_SCALES(q4_k, unpack_scale_min)
@@ -59,8 +60,9 @@ FORM_FLOATS(q6_k, scale, times(load_f16(w->d + rows), load_s8(b->sc[half] + rows
 static const panel_form q6_k_form = {sizeof(panel_q6_k), 8, 2, 5, true, false, q6_k_codes, q6_k_code, q6_k_scale, NULL, NULL};
 PANEL_KERNELS(q6_k)
 
+FORM_SCALES(iq4_xs, unpack_iq4_scales)
 FORM_CODES(iq4_xs, codes_iq4(b->q, g, rows))
 FORM_CODE(iq4_xs, code_iq4(b->q, k, rows))
-FORM_FLOATS(iq4_xs, scale, times(load_f16(w->d + rows), load_s8(b->sc + rows)))
-static const panel_form iq4_xs_form = {sizeof(panel_iq4_xs), 8, 0, 7, false, false, iq4_xs_codes, iq4_xs_code, iq4_xs_scale, NULL, NULL};
+FORM_FLOATS(iq4_xs, scale, times(load_f16(w->d + rows), load_s8(k->signed_scale[sub] + rows)))
+static const panel_form iq4_xs_form = {sizeof(panel_iq4_xs), 8, 0, 7, false, false, iq4_xs_codes, iq4_xs_code, iq4_xs_scale, NULL, iq4_xs_scales};
 PANEL_KERNELS(iq4_xs)

@@ -104,10 +104,12 @@ static void spread_q2_k(const void *block, int sub, plain_block *out) {
 static void spread_q3_k(const void *block, int sub, plain_block *out) {
     const panel_q3_k *w = block;
     const sub_q3_k *b = &w->sub[sub];
+    panel_scales k;
+    unpack_q3_scales(w->scales, &k);
     memset(out->codes, 0, sizeof out->codes);
     spread2(b->q, 0, out->codes);
     spread1(b->h, 2, out->codes);
-    for (int i = 0; i < 32; i++) out->scale[i / 16][i % 16] = wtl_f32_from_f16(w->d[i % 16]) * (float)b->sc[i / 16][i % 16];
+    for (int i = 0; i < 32; i++) out->scale[i / 16][i % 16] = wtl_f32_from_f16(w->d[i % 16]) * (float)k.halves[sub][i / 16][i % 16];
 }
 static void spread_q4_k(const void *block, int sub, plain_block *out) {
     const panel_q4_k *w = block;
@@ -142,8 +144,10 @@ static void spread_q6_k(const void *block, int sub, plain_block *out) {
 static void spread_iq4_xs(const void *block, int sub, plain_block *out) {
     const panel_iq4_xs *w = block;
     const sub_iq4_xs *b = &w->sub[sub];
+    panel_scales k;
+    unpack_iq4_scales(w->scales, &k);
     spread_iq4(b->q, out->codes);
-    for (int r = 0; r < 16; r++) out->scale[0][r] = wtl_f32_from_f16(w->d[r]) * (float)b->sc[r];
+    for (int r = 0; r < 16; r++) out->scale[0][r] = wtl_f32_from_f16(w->d[r]) * (float)k.signed_scale[sub][r];
 }
 
 // sums[r] = start + sum over groups first..last-1 of codes * activations.

@@ -60,16 +60,6 @@ static void scatter_scales(const uint8_t (*scales)[16], int n, uint8_t *to, int 
     for (int i = 0; i < n; i++) to[i] = scales[i][r];
 }
 
-// Scale of 16 weights out of Q3_K's 12 bytes, 0..63, and back.
-static int get_q3_scale(const uint8_t *packed, int i) {
-    const int low = i < 8 ? packed[i] & 15 : packed[i - 8] >> 4;
-    return low | (packed[8 + i % 4] >> (i / 4 * 2) & 3) << 4;
-}
-static void put_q3_scale(uint8_t *packed, int i, int scale) {
-    packed[i % 8] = (uint8_t)(packed[i % 8] | (scale & 15) << (i < 8 ? 0 : 4));
-    packed[8 + i % 4] = (uint8_t)(packed[8 + i % 4] | scale >> 4 << (i / 4 * 2));
-}
-
 // ---- types ----------------------------------------------------------------------------------------------------------
 void pack_q2_k(const uint8_t *const rows[16], void *panel) {
     panel_q2_k *p = panel;
@@ -100,22 +90,20 @@ void pack_q3_k(const uint8_t *const rows[16], void *panel) {
     for (int r = 0; r < 16; r++) {
         const block_q3_k *b = (const void *)rows[r];
         p->d[r] = b->d;
+        gather_scales(b->scales, 12, p->scales, r);
         for (int s = 0; s < 8; s++) {
             gather_pairs(b->qs + s / 4 * 32, s % 4 * 2, p->sub[s].q, r);
             gather_bits(b->hmask, s, p->sub[s].h, r);
-            for (int half = 0; half < 2; half++) {
-                p->sub[s].sc[half][r] = (int8_t)(get_q3_scale(b->scales, 2 * s + half) - 32);
-            }
         }
     }
 }
 void unpack_q3_k(const void *panel, int r, uint8_t *row) {
     const panel_q3_k *p = panel;
     block_q3_k b = {.d = p->d[r]};
+    scatter_scales(p->scales, 12, b.scales, r);
     for (int s = 0; s < 8; s++) {
         scatter_pairs(p->sub[s].q, r, b.qs + s / 4 * 32, s % 4 * 2);
         scatter_bits(p->sub[s].h, r, b.hmask, s);
-        for (int half = 0; half < 2; half++) put_q3_scale(b.scales, 2 * s + half, p->sub[s].sc[half][r] + 32);
     }
     memcpy(row, &b, sizeof b);
 }
@@ -194,13 +182,15 @@ void unpack_q6_k(const void *panel, int r, uint8_t *row) {
 
 void pack_iq4_xs(const uint8_t *const rows[16], void *panel) {
     panel_iq4_xs *p = panel;
+    memset(p->scales, 0, sizeof p->scales);
     for (int r = 0; r < 16; r++) {
         const block_iq4_xs *b = (const void *)rows[r];
         p->d[r] = b->d;
         for (int s = 0; s < 8; s++) {
             for (int k = 0; k < 4; k++) store_word(p->sub[s].q + 64 * k + 4 * r, load_word(b->qs + 16 * s + 4 * k));
             const int low = b->scales_l[s / 2] >> (s % 2 * 4) & 15, high = b->scales_h >> (2 * s) & 3;
-            p->sub[s].sc[r] = (int8_t)((low | high << 4) - 32);
+            p->scales[s % 4][r] = (uint8_t)(p->scales[s % 4][r] | low << (s / 4 * 4));
+            p->scales[4 + s % 2][r] = (uint8_t)(p->scales[4 + s % 2][r] | high << (s / 2 * 2));
         }
     }
 }
@@ -209,9 +199,9 @@ void unpack_iq4_xs(const void *panel, int r, uint8_t *row) {
     block_iq4_xs b = {.d = p->d[r]};
     for (int s = 0; s < 8; s++) {
         for (int k = 0; k < 4; k++) store_word(b.qs + 16 * s + 4 * k, load_word(p->sub[s].q + 64 * k + 4 * r));
-        const int scale = p->sub[s].sc[r] + 32;
-        b.scales_l[s / 2] = (uint8_t)(b.scales_l[s / 2] | (scale & 15) << (s % 2 * 4));
-        b.scales_h = (uint16_t)(b.scales_h | scale >> 4 << (2 * s));
+        const int low = p->scales[s % 4][r] >> (s / 4 * 4) & 15, high = p->scales[4 + s % 2][r] >> (s / 2 * 2) & 3;
+        b.scales_l[s / 2] = (uint8_t)(b.scales_l[s / 2] | low << (s % 2 * 4));
+        b.scales_h = (uint16_t)(b.scales_h | high << (2 * s));
     }
     memcpy(row, &b, sizeof b);
 }
