@@ -52,12 +52,12 @@ static void scatter_bits(const uint8_t *h, int r, uint8_t *to, int shift) {
     for (int g = 0; g < 8; g++) store_word(to + 4 * g, load_word(to + 4 * g) | (word >> g & BITS) << shift);
 }
 
-// Packed scales stay as they are: byte i of each row's n.
-static void gather_scales(const uint8_t *from, int n, uint8_t (*scales)[16], int r) {
-    for (int i = 0; i < n; i++) scales[i][r] = from[i];
+// Packed scales stay as they are: byte i of each row's twelve.
+static void gather_scales(const uint8_t from[12], uint8_t scales[12][16], int r) {
+    for (int i = 0; i < 12; i++) scales[i][r] = from[i];
 }
-static void scatter_scales(const uint8_t (*scales)[16], int n, uint8_t *to, int r) {
-    for (int i = 0; i < n; i++) to[i] = scales[i][r];
+static void scatter_scales(const uint8_t scales[12][16], uint8_t to[12], int r) {
+    for (int i = 0; i < 12; i++) to[i] = scales[i][r];
 }
 
 // ---- types ----------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ void pack_q3_k(const uint8_t *const rows[16], void *panel) {
     for (int r = 0; r < 16; r++) {
         const block_q3_k *b = (const void *)rows[r];
         p->d[r] = b->d;
-        gather_scales(b->scales, 12, p->scales, r);
+        gather_scales(b->scales, p->scales, r);
         for (int s = 0; s < 8; s++) {
             gather_pairs(b->qs + s / 4 * 32, s % 4 * 2, p->sub[s].q, r);
             gather_bits(b->hmask, s, p->sub[s].h, r);
@@ -100,7 +100,7 @@ void pack_q3_k(const uint8_t *const rows[16], void *panel) {
 void unpack_q3_k(const void *panel, int r, uint8_t *row) {
     const panel_q3_k *p = panel;
     block_q3_k b = {.d = p->d[r]};
-    scatter_scales(p->scales, 12, b.scales, r);
+    scatter_scales(p->scales, b.scales, r);
     for (int s = 0; s < 8; s++) {
         scatter_pairs(p->sub[s].q, r, b.qs + s / 4 * 32, s % 4 * 2);
         scatter_bits(p->sub[s].h, r, b.hmask, s);
@@ -114,7 +114,7 @@ void pack_q4_k(const uint8_t *const rows[16], void *panel) {
         const block_q4_k *b = (const void *)rows[r];
         p->d[r] = b->d;
         p->m[r] = b->dmin;
-        gather_scales(b->scales, 12, p->scales, r);
+        gather_scales(b->scales, p->scales, r);
         for (int s = 0; s < 8; s++) {
             gather_nibbles(b->qs + s / 2 * 32, s % 2 * 4, p->sub[s].q, r);
         }
@@ -123,7 +123,7 @@ void pack_q4_k(const uint8_t *const rows[16], void *panel) {
 void unpack_q4_k(const void *panel, int r, uint8_t *row) {
     const panel_q4_k *p = panel;
     block_q4_k b = {.d = p->d[r], .dmin = p->m[r]};
-    scatter_scales(p->scales, 12, b.scales, r);
+    scatter_scales(p->scales, b.scales, r);
     for (int s = 0; s < 8; s++) {
         scatter_nibbles(p->sub[s].q, r, b.qs + s / 2 * 32, s % 2 * 4);
     }
@@ -136,7 +136,7 @@ void pack_q5_k(const uint8_t *const rows[16], void *panel) {
         const block_q5_k *b = (const void *)rows[r];
         p->d[r] = b->d;
         p->m[r] = b->dmin;
-        gather_scales(b->scales, 12, p->scales, r);
+        gather_scales(b->scales, p->scales, r);
         for (int s = 0; s < 8; s++) {
             gather_nibbles(b->qs + s / 2 * 32, s % 2 * 4, p->sub[s].q, r);
             gather_bits(b->qh, s, p->sub[s].h, r);
@@ -146,7 +146,7 @@ void pack_q5_k(const uint8_t *const rows[16], void *panel) {
 void unpack_q5_k(const void *panel, int r, uint8_t *row) {
     const panel_q5_k *p = panel;
     block_q5_k b = {.d = p->d[r], .dmin = p->m[r]};
-    scatter_scales(p->scales, 12, b.scales, r);
+    scatter_scales(p->scales, b.scales, r);
     for (int s = 0; s < 8; s++) {
         scatter_nibbles(p->sub[s].q, r, b.qs + s / 2 * 32, s % 2 * 4);
         scatter_bits(p->sub[s].h, r, b.qh, s);
