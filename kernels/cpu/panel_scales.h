@@ -1,5 +1,6 @@
 // Six-bit scales of the super-block types. They lie in panels packed, byte by byte of all 16 rows, so that panels take no
-// more memory than the file; Q3_K's, Q4_K's and Q5_K's in the bytes of the file, IQ4_XS's in an order of their own. Kernels unpack those of a super-block at its start, with a few wide instructions.
+// more memory than the file; Q3_K's, Q4_K's and Q5_K's in the bytes of the file, IQ4_XS's in an order of their own. Kernels
+// unpack those of a super-block at its start, with a few wide instructions.
 //
 // Plain C that compilers make vector code of in each file that includes it: loops over bytes, no branch, shifts by constants.
 // SPDX-License-Identifier: Apache-2.0
