@@ -279,16 +279,21 @@ CPU_INLINE void panel_end(const cpu_panel_args *a, const int nc, uint32_t (*outl
     panel_store(a, nc, f);
 }
 
-// How far ahead weights are prefetched: more than the hardware does across a page, and into the second level, where more requests may be
-// under way. One tile of columns reads every weight from memory; with several tiles all but the first find them in the second-level cache,
-// and lose nothing.
-#define PANEL_PREFETCH_BYTES 8192
+// How far ahead weights are prefetched. From memory into the second level: more requests may be under way there, and farther ahead than the
+// hardware goes across a page. From there into the first level shortly before they are wanted. (Both make decode 8 to 15 % faster than
+// either alone.) One tile of columns reads every weight from memory; with several tiles all but the first find them in the second-level
+// cache, and lose nothing.
+#define PANEL_PREFETCH_FAR 16384
+#define PANEL_PREFETCH_NEAR 2048
 
-// What lies `at` bytes behind each w.
-CPU_INLINE void panel_fetch(const int np, const uint8_t *const *w, size_t at, size_t bytes) {
+// What lies far and near bytes behind at in each panel.
+CPU_INLINE void panel_fetch(const int np, const uint8_t *const *w, size_t at, size_t far, size_t bytes) {
     CPU_UNROLL
     for (int p = 0; p < np; p++) {
-        for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)w[p] + at + i, _MM_HINT_T1);
+        for (size_t i = at; i < at + bytes; i += 64) {
+            _mm_prefetch((const char *)w[p] + far + i, _MM_HINT_T1);
+            _mm_prefetch((const char *)w[p] + PANEL_PREFETCH_NEAR + i, _MM_HINT_T0);
+        }
     }
 }
 
@@ -306,23 +311,23 @@ CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_
     }
     const cpu_act *x = a->act;
     const bool neighbours = np > 1 && a->second == (const uint8_t *)a->panel + a->panel_bytes;
-    const size_t distance = np > 1 && a->panel_bytes < PANEL_PREFETCH_BYTES ? a->panel_bytes : PANEL_PREFETCH_BYTES;
+    const size_t distance = np > 1 && a->panel_bytes < PANEL_PREFETCH_FAR ? a->panel_bytes : PANEL_PREFETCH_FAR;
     panel_scales k[2];
     for (int32_t b = 0; b < a->n_blocks; b += form.subs) {
-        size_t ahead = distance;
-        if (neighbours && (size_t)(w[0] - (const uint8_t *)a->panel) + distance >= a->panel_bytes) ahead += a->panel_bytes;
+        size_t far = distance;
+        if (neighbours && (size_t)(w[0] - (const uint8_t *)a->panel) + distance >= a->panel_bytes) far += a->panel_bytes;
         CPU_UNROLL
         for (int p = 0; p < np; p++) {
             if (form.scales) form.scales(w[p], &k[p]);
         }
         if (form.subs == 1) {
-            panel_fetch(np, w, ahead, form.block_bytes);
+            panel_fetch(np, w, 0, far, form.block_bytes);
             panel_sub(form, np, nc, w, k, 0, x, f);
             x += nc;
         } else {
             CPU_ROLLED
             for (int s = 0; s < form.subs; s++) {
-                panel_fetch(np, w, ahead + (size_t)s * (form.block_bytes / 8), form.block_bytes / 8);
+                panel_fetch(np, w, (size_t)s * (form.block_bytes / 8), far, form.block_bytes / 8);
                 panel_sub(form, np, nc, w, k, s, x, f);
                 x += nc;
             }
