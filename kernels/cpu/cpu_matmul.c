@@ -1,6 +1,6 @@
 // Matrix multiplication with quantised weights, and reading rows out of packed weights.
 //
-// x is quantised once per op, in tiles of up to 8 or 16 columns (a column is one row of x: one token); a norm before it is
+// x is quantised once per op, in tiles of up to 8 to 24 columns (a column is one row of x: one token); a norm before it is
 // computed column by column, and what it gives is never stored. A gated activation behind it is computed panel by panel, and what
 // goes into it is never stored. Then each thread takes the
 // groups of panels of its own range, in the order of memory, so that what is fetched ahead is its own; who is done takes
@@ -292,15 +292,24 @@ bool cpu_matmul_fits(const cpu_stream *s, const wtl_matmul *a) {
     return true;
 }
 
+// Whether all packed parts have a kernel for so many columns.
+static bool has_kernels(const matmul_job *job, int32_t columns) {
+    for (int32_t i = 0; i < job->a->n_parts; i++) {
+        const cpu_weight *w = cpu_weight_of(job->a->part[i].w);
+        if (w->n_panels > 0 && (columns > CPU_MOST_COLS || !kernels_of(job, w)->columns[columns])) return false;
+    }
+    return true;
+}
+
 // Tiles for x and the rest of the job, in the stream's scratch.
-static void begin(matmul_job *job, wtl_stream *s, const wtl_matmul *a, bool wide) {
+static void begin(matmul_job *job, wtl_stream *s, const wtl_matmul *a) {
     const cpu_backend *be = cpu_of(s);
     const int32_t rows = a->x.rows, n_threads = pool_threads(be->pool);
     *job = (matmul_job){.a = a, .kernels = be->matmul, .vec = be->vec, .n_parts = a->gated ? 1 : a->n_parts};
     cpu_tiles *x = &job->x;
     x->n_blocks = a->x.cols / 32;
-    const int32_t most = wide ? CPU_TILE_COLS : be->matmul->tile_columns;
-    x->n_tiles = (rows + most - 1) / most;
+    const bool one_tile = has_kernels(job, rows), wide = !one_tile && cpu_wide_pays(be->matmul, a);
+    x->n_tiles = one_tile ? 1 : (rows + CPU_TILE_COLS - 1) / CPU_TILE_COLS;
     x->tile_columns = rows / x->n_tiles;
     x->n_long = rows % x->n_tiles;
     x->max_outliers = CPU_MAX_OUTLIERS(a->x.cols);
@@ -314,7 +323,7 @@ static void begin(matmul_job *job, wtl_stream *s, const wtl_matmul *a, bool wide
 
 void cpu_matmul_tile(wtl_stream *s, const wtl_matmul *a, cpu_panel_args *args) {
     matmul_job job;
-    begin(&job, s, a, false);
+    begin(&job, s, a);
     quantize_tile(&job, 0, 0);
     *args = tile_args(&job.x, 0);
     cpu_place_output(a, 0, 0, 1, 0, args);
@@ -323,7 +332,7 @@ void cpu_matmul_tile(wtl_stream *s, const wtl_matmul *a, cpu_panel_args *args) {
 static void matmul_packed(wtl_stream *s, const wtl_matmul *a) {
     const cpu_backend *be = cpu_of(s);
     matmul_job job;
-    begin(&job, s, a, cpu_wide_pays(be->matmul, a));
+    begin(&job, s, a);
     quantize_all(be->pool, &job);
     plan_groups(&job, pool_active(be->pool));
     pool_run(be->pool, multiply_run, &job);

@@ -74,7 +74,7 @@ typedef struct cpu_outlier {
 // Columns of x are quantised in tiles; a tile [n_blocks, columns] is what one kernel call multiplies. Every kernel takes up to
 // CPU_TILE_COLS columns, those of an instruction set with more registers up to CPU_MOST_COLS: cpu_matmul_kernels says.
 #define CPU_TILE_COLS 8
-#define CPU_MOST_COLS 16
+#define CPU_MOST_COLS 24
 
 // out[c * out_stride + r] (+)= sum over k of weight[r, k] * x[c, k] (+ bias[r]), for r < n_rows and the tile's columns. A
 // panel has 16 rows; kernels of two panels take 32.
@@ -150,7 +150,7 @@ typedef struct cpu_wide_kernels {
 } cpu_wide_kernels;
 
 typedef struct cpu_panel_kernels {
-    cpu_panel_kernel columns[CPU_MOST_COLS + 1]; // by number of columns, up to the set's tile_columns; [0] unused
+    cpu_panel_kernel columns[CPU_MOST_COLS + 1]; // by number of columns: up to CPU_TILE_COLS all, above NULL where there is none; [0] unused
     cpu_panel_kernel two[CPU_TILE_COLS + 1];     // of two panels at a time; NULL where one at a time is as fast
     const cpu_wide_kernels *wide;                // NULL: none, and so for all types of the instruction set
     void (*widen)(const void *panel, int32_t first_block, int32_t n_blocks, void *out); // a span of a panel
@@ -165,7 +165,6 @@ typedef int32_t (*cpu_quantize)(const cpu_column *c, int32_t max_outliers, cpu_o
 typedef struct cpu_matmul_kernels {
     cpu_measure measure;
     cpu_quantize quantize;
-    int32_t tile_columns; // most columns of a tile of panels as they are: CPU_TILE_COLS to CPU_MOST_COLS. Of wide ones always the former
     const cpu_panel_kernels *types[WTL_DTYPE_ID_END]; // by wtl_dtype
     const struct cpu_planes_kernels *planes;          // cpu_planes.h; NULL: output heads lie in panels like all else
 } cpu_matmul_kernels;

@@ -5,8 +5,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-// From so many rows of x on widening pays: it takes the time of three or four columns, and up to here one tile of panels as they are does.
-#define WIDE_ROWS (CPU_MOST_COLS + 1)
+// From so many rows of x on widening pays, unless one tile of panels as they are does: it takes the time of three or four columns.
+#define WIDE_ROWS (CPU_TILE_COLS + 1)
 // Two panels' span; activations and sums pass through what it leaves of the first-level cache.
 #define WIDE_SPAN_BYTES ((size_t)28 << 10)
 // Activations of a round, which pass from the second-level cache once for each pair of panels.

@@ -39,20 +39,20 @@ wtl_status cpu_isa_choose(const char *mask, cpu_isa *out, wtl_error *err) {
 }
 
 #define SCALAR_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_scalar,
-static const cpu_matmul_kernels matmul_scalar = {cpu_measure_scalar, cpu_quantize_scalar, CPU_TILE_COLS, {CPU_PANEL_LIST(SCALAR_ROW)}, NULL};
+static const cpu_matmul_kernels matmul_scalar = {cpu_measure_scalar, cpu_quantize_scalar, {CPU_PANEL_LIST(SCALAR_ROW)}, NULL};
 
 #if defined(__x86_64__)
 #define AVX2_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avx2,
 #define AVXVNNI_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avxvnni,
 #define AVX512VNNI_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_avx512vnni,
-static const cpu_matmul_kernels matmul_avx2 = {cpu_measure_avx2, cpu_quantize_avx2, CPU_TILE_COLS, {CPU_PANEL_LIST(AVX2_ROW)}, NULL};
-static const cpu_matmul_kernels matmul_avxvnni = {cpu_measure_avx2, cpu_quantize_avx2, CPU_TILE_COLS, {CPU_PANEL_LIST(AVXVNNI_ROW)}, NULL};
-static const cpu_matmul_kernels matmul_avx512vnni = {cpu_measure_avx512vnni, cpu_quantize_avx512vnni, CPU_MOST_COLS, {CPU_PANEL_LIST(AVX512VNNI_ROW)}, &cpu_planes_avx512vnni};
+static const cpu_matmul_kernels matmul_avx2 = {cpu_measure_avx2, cpu_quantize_avx2, {CPU_PANEL_LIST(AVX2_ROW)}, NULL};
+static const cpu_matmul_kernels matmul_avxvnni = {cpu_measure_avx2, cpu_quantize_avx2, {CPU_PANEL_LIST(AVXVNNI_ROW)}, NULL};
+static const cpu_matmul_kernels matmul_avx512vnni = {cpu_measure_avx512vnni, cpu_quantize_avx512vnni, {CPU_PANEL_LIST(AVX512VNNI_ROW)}, &cpu_planes_avx512vnni};
 #elif defined(__aarch64__)
 #define NEON_DOTPROD_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_neon_dotprod,
 #define NEON_I8MM_ROW(DTYPE, name, weights) [WTL_DTYPE_##DTYPE] = &cpu_matmul_##name##_neon_i8mm,
-static const cpu_matmul_kernels matmul_neon_dotprod = {cpu_measure_neon, cpu_quantize_neon, CPU_TILE_COLS, {CPU_PANEL_LIST(NEON_DOTPROD_ROW)}, NULL};
-static const cpu_matmul_kernels matmul_neon_i8mm = {cpu_measure_neon, cpu_quantize_neon, CPU_TILE_COLS, {CPU_PANEL_LIST(NEON_I8MM_ROW)}, NULL};
+static const cpu_matmul_kernels matmul_neon_dotprod = {cpu_measure_neon, cpu_quantize_neon, {CPU_PANEL_LIST(NEON_DOTPROD_ROW)}, NULL};
+static const cpu_matmul_kernels matmul_neon_i8mm = {cpu_measure_neon, cpu_quantize_neon, {CPU_PANEL_LIST(NEON_I8MM_ROW)}, NULL};
 #endif
 
 const cpu_matmul_kernels *cpu_matmul_table(cpu_isa isa) {

@@ -164,8 +164,12 @@ CPU_INLINE panel_block block_scales(const panel_form form, const uint8_t *w, con
     return b;
 }
 
-// Columns that are multiplied at a time with codes that were unpacked before. Types with two scales need two registers a column besides its sum.
-CPU_INLINE int chunk_of(const panel_form form, const int nc) { return form.split && nc > 8 ? (nc + 1) / 2 : nc; }
+// Columns that are multiplied at a time, with codes that were unpacked before where these are not all. Types with two scales need two
+// registers a column besides its sum.
+CPU_INLINE int chunk_of(const panel_form form, const int nc) {
+    const int most = form.split ? 8 : 16, chunks = (nc + most - 1) / most;
+    return (nc + chunks - 1) / chunks;
+}
 
 // dot += groups first .. end - 1 of np panels times n of the tile's nc columns, from x on.
 CPU_INLINE void panel_dots(const panel_form form, const int np, const int nc, const int n, const uint8_t *const *w, int s, const panel_block *b,
@@ -368,7 +372,7 @@ CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t fi
     }
 }
 
-// Instances for 1..16 columns, for 3..8 of two panels, and their table; kind: of the wide kernels.
+// Instances for 1..16 columns, where they gain for 17..24, for 3..8 of two panels, and their table; kind: of the wide kernels.
 #if CPU_SANITIZED
 #define PANEL_ANY(name)                                                                                                \
     static __attribute__((noinline)) void name##_any(int nc, const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, 1, nc, a); } \
@@ -380,20 +384,29 @@ CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t fi
 #define PANEL_COLUMN(name, nc) static void name##_##nc(const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, 1, nc, a); }
 #define PANEL_TWO(name, nc) static void name##_two_##nc(const cpu_panel_args *a) { panel_run(name##_form, name##_outliers, 2, nc, a); }
 #endif
-#define PANEL_KERNELS(name, kind)                                                                                           \
+#define PANEL_COLUMNS(X, name)                                                                                         \
+    X(name, 1) X(name, 2) X(name, 3) X(name, 4) X(name, 5) X(name, 6) X(name, 7) X(name, 8) X(name, 9) X(name, 10)     \
+    X(name, 11) X(name, 12) X(name, 13) X(name, 14) X(name, 15) X(name, 16)
+#define PANEL_MORE_plain(X, name) X(name, 17) X(name, 18) X(name, 19) X(name, 20) X(name, 21) X(name, 22) X(name, 23) X(name, 24)
+#define PANEL_MORE_min(X, name) PANEL_MORE_plain(X, name)
+#define PANEL_MORE_halves(X, name) // wide panels are as fast
+#define PANEL_MORE_halves_min(X, name)
+#define PANEL_TWOS(X, name) X(name, 3) X(name, 4) X(name, 5) X(name, 6) X(name, 7) X(name, 8)
+#define PANEL_ENTRY(name, nc) [nc] = name##_##nc,
+#define PANEL_TWO_ENTRY(name, nc) [nc] = name##_two_##nc,
+#define PANEL_KERNELS(name, kind)                                                                                      \
     static __attribute__((noinline)) uint32_t name##_outliers(const cpu_panel_args *a, __m512 *sums) {                 \
         return panel_outliers(name##_form, a, sums);                                                                   \
     }                                                                                                                  \
     PANEL_ANY(name)                                                                                                    \
-    PANEL_COLUMN(name, 1) PANEL_COLUMN(name, 2) PANEL_COLUMN(name, 3) PANEL_COLUMN(name, 4)                            \
-    PANEL_COLUMN(name, 5) PANEL_COLUMN(name, 6) PANEL_COLUMN(name, 7) PANEL_COLUMN(name, 8)                            \
-    PANEL_COLUMN(name, 9) PANEL_COLUMN(name, 10) PANEL_COLUMN(name, 11) PANEL_COLUMN(name, 12)                         \
-    PANEL_COLUMN(name, 13) PANEL_COLUMN(name, 14) PANEL_COLUMN(name, 15) PANEL_COLUMN(name, 16)                        \
-    PANEL_TWO(name, 3) PANEL_TWO(name, 4) PANEL_TWO(name, 5) PANEL_TWO(name, 6) PANEL_TWO(name, 7) PANEL_TWO(name, 8)  \
+    PANEL_COLUMNS(PANEL_COLUMN, name)                                                                                  \
+    PANEL_MORE_##kind(PANEL_COLUMN, name)                                                                              \
+    PANEL_TWOS(PANEL_TWO, name)                                                                                        \
     static void name##_widen(const void *panel, int32_t first, int32_t n, void *out) { panel_widen(name##_form, panel, first, n, out); } \
     const cpu_panel_kernels cpu_matmul_##name##_avx512vnni = {                                                         \
-        {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8, name##_9, name##_10,       \
-         name##_11, name##_12, name##_13, name##_14, name##_15, name##_16},                  \
-        {NULL, NULL, NULL, name##_two_3, name##_two_4, name##_two_5, name##_two_6, name##_two_7, name##_two_8}, &cpu_wide_##kind, name##_widen};
+        .columns = {PANEL_COLUMNS(PANEL_ENTRY, name) PANEL_MORE_##kind(PANEL_ENTRY, name)},                            \
+        .two = {PANEL_TWOS(PANEL_TWO_ENTRY, name)},                                                                    \
+        .wide = &cpu_wide_##kind,                                                                                      \
+        .widen = name##_widen};
 
 #endif

@@ -138,6 +138,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < act_bytes / sizeof(cpu_act); i++) acts[i] = (cpu_act){.d = 1e-3f, .s = 1e-3f};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         const cpu_panel_kernels *kernels = cpu_matmul_table(isa)->types[types[i].dtype];
+        if (!kernels->columns[columns]) continue;
         double widening = 0;
         const double gmacs = gmacs_of(&types[i], kernels->columns[columns], 1, columns, weights, acts);
         const cpu_panel_kernel two = columns <= CPU_TILE_COLS ? kernels->two[columns] : NULL;

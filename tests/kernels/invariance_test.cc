@@ -55,7 +55,7 @@ TEST_P(Invariance, Matmul) {
             if (whole.empty()) whole = all;
             for (size_t i = 0; i < 2; i++) ASSERT_TRUE(same_bits(all[i], whole[i])) << "threads matter, part " << i;
             // Groups of every size up to the largest tile and one more, at changing alignment, cover the rows again and again.
-            for (int size : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 33, 64}) {
+            for (int size : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 33, 64}) {
                 int first = size == 1 ? 0 : (size * 7) % (n - size);
                 for (int at = first; at + size <= n; at += size == 1 ? 1 : n) {
                     MatmulProblem group = rows_of(p, at, size);

@@ -86,7 +86,7 @@ TEST_P(MatmulInput, GatedHasTheBitsOfAMatmulAndAGlu) {
         for (auto [gate_type, up_type] : types) {
             for (auto [rows, cols] : {std::pair(45, 256), std::pair(16, 1536), std::pair(200, 512)}) {
                 const HostWeight gate = random_weight(random, gate_type, rows, cols), up = random_weight(random, up_type, rows, cols);
-                for (int n : {1, 2, 8, 9, 15, 40, 100}) {
+                for (int n : {1, 2, 3, 5, 8, 9, 16, 23, 25, 40, 100}) {
                     const Host x = random_matrix(random, n, cols, Fill::Outlier);
                     const wtl_act act = n % 2 ? WTL_ACT_SILU : WTL_ACT_GELU_TANH;
                     const Host want = run_gated(rig, x, gate, up, act, false, {}), got = run_gated(rig, x, gate, up, act, true, {3, 1});
