@@ -174,31 +174,30 @@ static void widen_span(const wide_pair *pair, const cpu_panel_args *args, const 
     pair->kernels->wide->outliers[pair->n_panels](outliers);
 }
 
-// The last span of a gated op times a tile: to the pairs, and from there to args->out.
-static void end_gated(const wide_pair *pair, cpu_wide_kernel kernel, int32_t n_columns, const cpu_panel_args *args, const cpu_wide_span *span) {
-    cpu_gate *gate = &pair->space->gate;
-    cpu_panel_args to_pairs = *args;
-    cpu_place_pairs(pair->a, 0, pair->panel[0], gate, &to_pairs);
-    to_pairs.n_rows = 2 * CPU_PANEL_ROWS; // what lies behind the last row is not taken over
-    kernel(&to_pairs, span);
-    pair->wide->vec->glu_panels((const float (*)[2][CPU_PANEL_ROWS])gate->pairs, n_columns, args->n_rows, pair->a->act, args->out, args->out_stride);
-}
-
-// The span that lies in the thread's space times all tiles.
-static void multiply_span(const wide_pair *pair, cpu_panel_args args, cpu_wide_span *span) {
+// The span that lies in the thread's space times all tiles. The last one of a gated op goes to the pairs, and from there to args->out.
+static void multiply_span(const wide_pair *pair, const cpu_panel_args *args, cpu_wide_span *span) {
     const cpu_wide_kernel *kernels = pair->n_panels == 2 ? pair->kernels->wide->two : pair->kernels->wide->one;
     const wide_tile *tile = pair->round->tiles, *const end = tile + pair->round->n_tiles;
+    const bool to_pairs = span->last && pair->a->gated;
+    cpu_gate *gate = &pair->space->gate;
+    cpu_panel_args call = *args;
+    float *out = args->out;
+    if (to_pairs) {
+        cpu_place_pairs(pair->a, 0, pair->panel[0], gate, &call);
+        call.n_rows = 2 * CPU_PANEL_ROWS; // what lies behind the last row is not taken over
+    }
     span->sums = pair->space->sums;
     span->outlier_sums = (const float (*)[2][CPU_PANEL_ROWS])pair->space->outlier_sums;
     for (; tile < end; tile++) {
-        args.act = tile->acts + (ptrdiff_t)span->first_block * tile->n_columns;
+        call.act = tile->acts + (ptrdiff_t)span->first_block * tile->n_columns;
+        if (!to_pairs) call.out = out;
         span->used = tile->used;
-        if (span->last && pair->a->gated) end_gated(pair, kernels[tile->n_columns], tile->n_columns, &args, span);
-        else kernels[tile->n_columns](&args, span);
-        args.out += (ptrdiff_t)tile->n_columns * args.out_stride;
+        kernels[tile->n_columns](&call, span);
+        if (to_pairs) pair->wide->vec->glu_panels((const float (*)[2][CPU_PANEL_ROWS])gate->pairs, tile->n_columns, args->n_rows, pair->a->act, out, args->out_stride);
+        out += (ptrdiff_t)tile->n_columns * args->out_stride;
         span->sums++;
         span->outlier_sums += tile->n_columns;
-        for (int32_t s = 0; s < span->ahead.n; s++) span->ahead.at[s] += (size_t)args.n_blocks * span->ahead.step[s];
+        for (int32_t s = 0; s < span->ahead.n; s++) span->ahead.at[s] += (size_t)args->n_blocks * span->ahead.step[s];
     }
 }
 
@@ -215,7 +214,7 @@ static void multiply_pair(const wide_pair *pair, const cpu_ahead *ahead) {
         args.panel_bytes = (size_t)args.n_blocks * pair->kernels->wide->block_bytes;
         span.last = span.first_block + args.n_blocks == n_blocks;
         widen_span(pair, &args, &span, &outliers);
-        multiply_span(pair, args, &span);
+        multiply_span(pair, &args, &span);
     }
 }
 
