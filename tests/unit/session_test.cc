@@ -269,10 +269,11 @@ TEST(Session, RewindAndTryAgainGivesTheSameBits) {
     }
 }
 
-// Wide feed-forward parts take some of a step's rows at a time: 128 of 300 here, and again all that ask for logits in the last layer.
+// Wide feed-forward parts take some of a step's rows at a time, 128 at most here: of 140 the first 70, then the others.
 TEST(Session, RowsThatTakeTurnsInTheFeedForwardPartGiveTheSameBits) {
     for (const char *arch : {"llama", "gemma3"}) {
         for (const char *backend : {"cpu", "ref"}) {
+            if (kChecked && !strcmp(backend, "ref")) continue; // slow, and touches the same memory
             TinyOptions o;
             o.arch = arch;
             o.type = WTL_DTYPE_Q4_1;
@@ -280,13 +281,13 @@ TEST(Session, RowsThatTakeTurnsInTheFeedForwardPartGiveTheSameBits) {
             TinyModel model(o);
             Engine engine(model.path(), 2, backend);
             std::mt19937 rng(13);
-            const Tokens tokens = random_tokens(rng, 300);
+            const Tokens tokens = random_tokens(rng, 140);
             const wtl_kv_type kv = strcmp(backend, "ref") ? WTL_KV_F16 : WTL_KV_F32;
             auto logits = [&](int n_batch) {
                 Session session(engine, options(1, n_batch, kv));
                 const int seq = session.open();
                 std::vector<Logits> out;
-                for (int at = 0; at < 300; at += n_batch) {
+                for (int at = 0; at < 140; at += n_batch) {
                     std::vector<wtl_entry> entries;
                     for (int i = at; i < at + n_batch; i++) entries.push_back({tokens[i], seq, true, 0});
                     wtl_error err = {};
@@ -298,7 +299,7 @@ TEST(Session, RowsThatTakeTurnsInTheFeedForwardPartGiveTheSameBits) {
                 }
                 return out;
             };
-            EXPECT_EQ(logits(300), logits(50)) << arch << " on " << backend;
+            EXPECT_EQ(logits(140), logits(35)) << arch << " on " << backend;
         }
     }
 }
