@@ -75,7 +75,6 @@ wtl_input model_norm(wtl_mat x, const wtl_weight *weight, float eps) {
     return (wtl_input){.kind = WTL_INPUT_RMS_NORM, .from = x, .weight = weight, .eps = eps};
 }
 
-
 static void matmul_one(wtl_stream *s, wtl_mat x, const wtl_weight *w, const wtl_weight *bias, wtl_mat out, bool accumulate) {
     const wtl_matmul a = {.x = x, .n_parts = 1, .part = {{w, bias, out}}, .accumulate = accumulate};
     s->ops->matmul(s, &a);

@@ -18,8 +18,8 @@
 typedef struct wide_space {
     cpu_wide_sums sums[WIDE_MAX_TILES];
     float outlier_sums[WIDE_MAX_TILES * CPU_TILE_COLS][2][CPU_PANEL_ROWS];
-    // One block more: a load may begin late in the last one.
     cpu_gate gate;
+    // One block more: a load may begin late in the last one.
     _Alignas(64) uint8_t blocks[WIDE_SPAN_BYTES + sizeof(cpu_wide_block)];
 } wide_space;
 _Static_assert(WIDE_SPAN_BYTES >= 2 * 8 * sizeof(cpu_wide_block), "a super-block of two panels");
