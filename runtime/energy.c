@@ -67,6 +67,14 @@ void energy_on_poll(void *energy) {
     pthread_mutex_lock(&e->mutex);
     energy_book_run(&e->book);
     pthread_cond_broadcast(&e->booked);
+    if (e->call) e->call(e->call_user);
+    pthread_mutex_unlock(&e->mutex);
+}
+
+void wtl_energy_on_booked(wtl_energy *e, void (*call)(void *user), void *user) {
+    pthread_mutex_lock(&e->mutex); // waits for a call that is running
+    e->call = call;
+    e->call_user = user;
     pthread_mutex_unlock(&e->mutex);
 }
 

@@ -62,6 +62,9 @@ void wtl_energy_end(wtl_energy *energy, uint64_t request);
 // Waits until the request's joules have settled (the meter has resolved its last step), at most timeout_ns, and not for a meter that resolves
 // nothing any more. True: settled.
 bool wtl_energy_settle(wtl_energy *energy, uint64_t request, uint64_t timeout_ns);
+// Calls `call` whenever the meter has been read and what that resolves has been booked: requests may have settled. On the meter's thread, which
+// it must not keep, and with a lock held: it calls nothing of this header. NULL: no more calls, and none is running. Thread: any.
+void wtl_energy_on_booked(wtl_energy *energy, void (*call)(void *user), void *user);
 // Whether waiting for it is in vain: of what has not settled, the meter resolves nothing (tel_meter_stalled). It may settle later all the same.
 // Thread: any.
 bool wtl_energy_stalled(wtl_energy *energy, uint64_t request);

@@ -36,6 +36,8 @@ struct wtl_energy {
     energy_book book;
     pthread_mutex_t mutex;
     pthread_cond_t booked;
+    void (*call)(void *user); // when something has been booked; NULL: nobody wants to know
+    void *call_user;
     const char *no_meter, *no_meter_fix;
     char *fit_path, *fit_key;
     void (*detach)(void *user); // stops the callback before closing; NULL: there is none

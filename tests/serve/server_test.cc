@@ -135,6 +135,22 @@ TEST(Server, AnswersDoNotWaitForACounterThatStandsStill) {
     EXPECT_TRUE(json_is_false(Json(r.body).at("usage.energy.settled"))) << r.body;
 }
 
+// The last bytes of an answer leave when joules are booked that make its own whole (20 ms are booked at a time), not at the finisher's own next look.
+TEST(Server, AnswersLeaveAsSoonAsTheirJoulesAreBooked) {
+    TinyModel model({});
+    ServerRig server(model.path(), {"--meter", "simulated:20", "--meter-interval", "8"});
+    std::vector<double> took_ms;
+    for (int i = 0; i < 40; i++) {
+        const auto begin = std::chrono::steady_clock::now();
+        HttpReply r = server.post("/v1/completions", R"({"prompt": "hello", "max_tokens": 2})");
+        took_ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+        ASSERT_EQ(r.status, 200);
+        EXPECT_TRUE(json_is_true(Json(r.body).at("usage.energy.settled"))) << r.body;
+    }
+    std::sort(took_ms.begin(), took_ms.end());
+    EXPECT_LT(took_ms[took_ms.size() / 4], 40); // without being told it would be 50 at least
+}
+
 TEST(Server, AnswersWaitForASlowCounter) {
     TinyModel model({});
     TempDir dir;

@@ -621,6 +621,20 @@ TEST(Energy, StepsPollsAndReportsMayRunOnThreeThreads) {
     asker.join();
 }
 
+TEST(Energy, WhoWantsToKnowIsToldOfEveryBooking) {
+    Machine m(15);
+    Open open(m);
+    int told = 0;
+    wtl_energy_on_booked(open.e, [](void *user) { ++*(int *)user; }, &told);
+    for (int i = 1; i <= 3; i++) {
+        energy_on_poll(open.e);
+        EXPECT_EQ(told, i);
+    }
+    wtl_energy_on_booked(open.e, nullptr, nullptr);
+    energy_on_poll(open.e);
+    EXPECT_EQ(told, 3);
+}
+
 TEST(Energy, AStampCostsLessThanTwoMicroseconds) {
     Machine m(15);
     Open open(m, nullptr, 1 << 17, 1);

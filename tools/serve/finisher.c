@@ -1,7 +1,8 @@
 // The finisher's thread. See finisher.h.
 //
 // New endings come through a locked inbox; those that wait are the thread's own list, so that no caller ever waits for a meter, for SQLite or
-// for a reader. While anything waits it looks 50 times a second (4 times for endings whose last bytes have left); else it sleeps.
+// for a reader. While an answer waits for its joules it asks the meter for readings and looks whenever one has been booked, 20 times a second at
+// least (4 times for endings whose last bytes have left); else it sleeps.
 // It is the only user of the energy desk between opening and closing.
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/serve/finisher.h"
@@ -17,7 +18,7 @@
 #include "tools/serve/metrics.h"
 #include "tools/serve/server_log.h"
 
-static const uint64_t LOOK_NS = 20000000, LATE_LOOK_NS = 250000000;
+static const uint64_t LOOK_NS = 50000000, LATE_LOOK_NS = 250000000;
 // runtime/energy.h settles the joules of a request that others keep open after 30 s.
 static const uint64_t LATE_NS = 35000000000u;
 
@@ -37,6 +38,7 @@ typedef struct server_finisher {
     pthread_cond_t news;
     ending *inbox, **inbox_end;
     bool stop;
+    bool urgent;                    // it sleeps until joules have been booked
     ending *waiting, **waiting_end; // the thread's own
     _Atomic size_t n_pending;       // not told yet
 } server_finisher;
@@ -217,13 +219,20 @@ static void attend_all(server_finisher *f, bool stop) {
 static bool wait_for_news(server_finisher *f) {
     while (!f->waiting && !f->inbox && !f->stop) pthread_cond_wait(&f->news, &f->mutex);
     if (f->inbox || f->stop) return f->stop;
-    bool urgent = false;
-    for (const ending *e = f->waiting; e; e = e->next) urgent |= !e->told;
-    if (urgent && f->s->desk.meter) tel_meter_poke(f->s->desk.meter);
-    const uint64_t at_ns = cli_now_ns() + (urgent ? LOOK_NS : LATE_LOOK_NS);
+    for (const ending *e = f->waiting; e; e = e->next) f->urgent |= !e->told;
+    if (f->urgent && f->s->desk.meter) tel_meter_poke(f->s->desk.meter);
+    const uint64_t at_ns = cli_now_ns() + (f->urgent ? LOOK_NS : LATE_LOOK_NS);
     const struct timespec at = {(time_t)(at_ns / 1000000000), (long)(at_ns % 1000000000)};
     pthread_cond_timedwait(&f->news, &f->mutex, &at);
+    f->urgent = false;
     return f->stop;
+}
+
+void server_finisher_booked(void *finisher) {
+    server_finisher *f = finisher;
+    pthread_mutex_lock(&f->mutex);
+    if (f->urgent) pthread_cond_signal(&f->news);
+    pthread_mutex_unlock(&f->mutex);
 }
 
 static void *finisher_main(void *user) {
@@ -265,6 +274,7 @@ bool server_finisher_open(server *s) {
 void server_finisher_close(server *s) {
     server_finisher *f = s->finisher;
     if (!f) return;
+    if (s->desk.energy) wtl_energy_on_booked(s->desk.energy, NULL, NULL);
     pthread_mutex_lock(&f->mutex);
     f->stop = true;
     pthread_cond_signal(&f->news);

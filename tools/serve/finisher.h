@@ -13,6 +13,8 @@
 bool server_finisher_open(server *s);
 // Ends what still waits with the figures of now, books it, ends the thread. After the batch was closed; accepts a server without one.
 void server_finisher_close(server *s);
+// Joules have been booked: for wtl_energy_on_booked, on the meter's thread.
+void server_finisher_booked(void *finisher);
 // Answers whose last bytes were not given out yet. Thread: any.
 size_t server_finisher_pending(struct server_finisher *f);
 

@@ -141,6 +141,7 @@ static int load(life *l) {
     if (wtl_engine_open(&engine, &l->s.engine, &err) != WTL_OK) return fail_load(l, err.message);
     int code = energy_desk_open(&l->s.desk, l->s.engine);
     l->said = code != CLI_GO;
+    if (l->s.desk.energy) wtl_energy_on_booked(l->s.desk.energy, server_finisher_booked, l->s.finisher);
     if (code == CLI_GO) code = open_chat(l, &err);
     if (code == CLI_GO) code = open_batch(l, &err);
     if (code != CLI_GO) return code;
