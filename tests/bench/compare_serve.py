@@ -35,7 +35,7 @@ def command(kind, a, port, n):
     slot = 1024
     if kind == "wattle":
         return [a.wattle, "serve", "-m", a.model, "--port", str(port), "-np", str(n), "-c", str(n * slot), "-t", str(a.t), *a.wattle_args.split()]
-    return [a.peer, "-m", a.model, "--port", str(port), "-np", str(n), "-c", str(n * slot), "-t", str(a.t), "-tb", str(a.t), "--no-webui", *a.peer_args.split()]
+    return [a.peer, "-m", a.model, "--port", str(port), "-np", str(n), "-c", str(n * slot), "-t", str(a.t), "-tb", str(a.t), *a.peer_args.split()]
 
 
 def run(kind, a, n):
@@ -71,7 +71,7 @@ def main():
     p.add_argument("-t", type=int, default=2)
     p.add_argument("-n", type=int, default=64)
     p.add_argument("--wattle-args", default="")
-    p.add_argument("--peer-args", default="")
+    p.add_argument("--peer-args", default="--no-webui", help="a fork may know other words: '--webui none'")
     a = p.parse_args()
     kinds = ["wattle"] + (["peer"] if a.peer else [])
     print("| conversations | server | tokens/s | first token, turn 1 (p50) | first token, later turns (p50) | time per token (p50) | cached | peak MB |\n|---|---|---|---|---|---|---|---|", file=sys.stderr)

@@ -382,9 +382,9 @@ def stream_readers(attack, stop):
     stopped_readers(attack, stop, 50, raw, "50 streams that are never read (they generate: the fair share counts)")
 
 
-def leavers(attack, stop):
+def leave_streams(attack, stop, n, words):
     goal = 200 if attack.quick else 1000
-    attack.notes = [f"{goal} streams left in the middle, by RST and FIN (they generate: the fair share counts)"]
+    attack.notes = [f"{goal} streams and more left in the middle, by RST and FIN, {words}"]
     attack.ids = getattr(attack, "ids", set())
 
     def work(i, stop):
@@ -412,7 +412,15 @@ def leavers(attack, stop):
             except OSError:
                 attack.count("broken")
 
-    attack.threads(8, work, stop)
+    attack.threads(n, work, stop)
+
+
+def leavers(attack, stop):
+    leave_streams(attack, stop, 1, "one after the other without a pause")
+
+
+def crowd(attack, stop):
+    leave_streams(attack, stop, 8, "eight at once (they generate: the fair share counts)")
 
 
 # ---- Scenarios without a client beside them -----------------------------------------------------------------------------------------
@@ -526,7 +534,7 @@ def windows(attack, function, good, quick):
     return quiet, busy
 
 
-ATTACKS = {"framing": (framing, True), "bodies": (bodies, True), "slow": (slow, True), "readers": (readers, True), "streams": (stream_readers, False), "leavers": (leavers, False)}
+ATTACKS = {"framing": (framing, True), "bodies": (bodies, True), "slow": (slow, True), "readers": (readers, True), "leavers": (leavers, True), "streams": (stream_readers, False), "crowd": (crowd, False)}
 ALONE = ["small", "idle", "idle50", "ledger"]
 
 
