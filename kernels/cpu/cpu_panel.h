@@ -142,6 +142,10 @@ typedef struct cpu_wide_outliers {
 
 typedef void (*cpu_wide_kernel)(const cpu_panel_args *a, const cpu_wide_span *span);
 
+// Widens a span of panels into a->panel. With columns a->act is multiplied at once, what span->ahead says is fetched meanwhile, and the sums are
+// left in span->sums, in the last span too. Of a: n_blocks and panel_bytes besides.
+typedef void (*cpu_widen)(const void *const *panels, const cpu_panel_args *a, const cpu_wide_span *span);
+
 // A kind of wide panels: types differ in scales and minima only.
 typedef struct cpu_wide_kernels {
     size_t block_bytes;
@@ -153,7 +157,8 @@ typedef struct cpu_panel_kernels {
     cpu_panel_kernel columns[CPU_MOST_COLS + 1]; // by number of columns: up to CPU_TILE_COLS all, above NULL where there is none; [0] unused
     cpu_panel_kernel two[CPU_TILE_COLS + 1];     // of two panels at a time; NULL where one at a time is as fast
     const cpu_wide_kernels *wide;                // NULL: none, and so for all types of the instruction set
-    void (*widen)(const void *panel, int32_t first_block, int32_t n_blocks, void *out); // a span of a panel
+    cpu_widen widen;                             // one panel
+    cpu_widen widen_two;                         // two, and their products with CPU_TILE_COLS columns; NULL: none
 } cpu_panel_kernels;
 
 // cpu_quantize.h: the two steps of quantising a column. measure: largest magnitudes, steps and limit. quantize: its acts, and its

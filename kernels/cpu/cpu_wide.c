@@ -161,12 +161,27 @@ typedef struct wide_pair {
     cpu_panel_args args; // what the calls for all tiles have in common, and the first one's output
 } wide_pair;
 
+// Whether the first tile is multiplied while panels are widened.
+static bool widens_on_the_way(const wide_pair *pair) {
+    return pair->n_panels == 2 && pair->kernels->widen_two && pair->round->tiles[0].n_columns == CPU_TILE_COLS;
+}
+
 // Widens the span's panels, and multiplies the outliers that meet them.
-static void widen_span(const wide_pair *pair, const cpu_panel_args *args, const cpu_wide_span *span, cpu_wide_outliers *outliers) {
-    cpu_planes planes;
-    for (int32_t i = 0; i < pair->n_panels; i++) {
-        const void *panel = cpu_panel_at(pair->w[i], pair->panel[i], &planes);
-        pair->kernels->widen(panel, span->first_block, args->n_blocks, pair->space->blocks + (size_t)i * args->panel_bytes);
+static void widen_span(const wide_pair *pair, const cpu_panel_args *args, cpu_wide_span *span, cpu_wide_outliers *outliers) {
+    cpu_planes planes[2];
+    const void *panels[2];
+    cpu_panel_args to = *args;
+    for (int32_t i = 0; i < pair->n_panels; i++) panels[i] = cpu_panel_at(pair->w[i], pair->panel[i], &planes[i]);
+    if (widens_on_the_way(pair)) {
+        to.act = pair->round->tiles[0].acts + (ptrdiff_t)span->first_block * CPU_TILE_COLS;
+        span->sums = pair->space->sums;
+        span->first = span->first_block == 0;
+        pair->kernels->widen_two(panels, &to, span);
+    } else {
+        for (int32_t i = 0; i < pair->n_panels; i++) {
+            to.panel = pair->space->blocks + (size_t)i * args->panel_bytes;
+            pair->kernels->widen(&panels[i], &to, span);
+        }
     }
     outliers->panel_bytes = args->panel_bytes;
     outliers->first_k = 32 * span->first_block;
@@ -188,11 +203,16 @@ static void multiply_span(const wide_pair *pair, const cpu_panel_args *args, cpu
     }
     span->sums = pair->space->sums;
     span->outlier_sums = (const float (*)[2][CPU_PANEL_ROWS])pair->space->outlier_sums;
+    // What was multiplied on the way has nothing left but its end.
+    const bool begun = widens_on_the_way(pair);
     for (; tile < end; tile++) {
+        const bool ends_only = begun && tile == pair->round->tiles;
         call.act = tile->acts + (ptrdiff_t)span->first_block * tile->n_columns;
+        call.n_blocks = ends_only ? 0 : args->n_blocks;
         if (!to_pairs) call.out = out;
         span->used = tile->used;
-        kernels[tile->n_columns](&call, span);
+        span->first = span->first_block == 0 && !ends_only;
+        if (!ends_only || span->last) kernels[tile->n_columns](&call, span);
         if (to_pairs) pair->wide->vec->glu_panels((const float (*)[2][CPU_PANEL_ROWS])gate->pairs, tile->n_columns, args->n_rows, pair->a->act, out, args->out_stride);
         out += (ptrdiff_t)tile->n_columns * args->out_stride;
         span->sums++;
@@ -207,9 +227,9 @@ static void multiply_pair(const wide_pair *pair, const cpu_ahead *ahead) {
     cpu_wide_outliers outliers = {.panels = pair->space->blocks, .next = round->outliers, .end = round->outliers + round->n_outliers,
                                   .sums = pair->space->outlier_sums};
     if (round->n_outliers) memset(outliers.sums, 0, (size_t)round->n_columns * sizeof *outliers.sums);
-    cpu_wide_span span = {.first = true, .ahead = *ahead};
+    cpu_wide_span span = {.ahead = *ahead};
     cpu_panel_args args = pair->args;
-    for (; span.first_block < n_blocks; span.first_block += args.n_blocks, span.first = false) {
+    for (; span.first_block < n_blocks; span.first_block += args.n_blocks) {
         args.n_blocks = n_blocks - span.first_block < most ? n_blocks - span.first_block : most;
         args.panel_bytes = (size_t)args.n_blocks * pair->kernels->wide->block_bytes;
         span.last = span.first_block + args.n_blocks == n_blocks;

@@ -1,7 +1,8 @@
 // Matrix multiplication with more than a few rows: weights are unpacked once for all of them.
 //
 // A thread widens a span of two panels (cpu_panel.h) into its first-level cache and multiplies it with every tile of a round, whose
-// activations pass from the second-level cache; sums wait in memory from one span to the next. Meanwhile the next two panels are fetched.
+// activations pass from the second-level cache; sums wait in memory from one span to the next. The first tile, when it is a full one, is
+// multiplied block by block while panels are widened: loads and stores of one hide behind the products of the other. Meanwhile the next two panels are fetched.
 // Outliers are sorted by k over the whole round, so that those that share a k share the unpacking of its weights.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_KERNELS_CPU_WIDE_H

@@ -95,17 +95,44 @@ CPU_INLINE void planes_run(const int nc, const cpu_panel_args *a) {
     panel_end(a, nc, planes_outliers, f);
 }
 
-static void planes_widen(const void *panel, int32_t first_block, int32_t n_blocks, void *out) {
-    const cpu_planes w = *(const cpu_planes *)panel;
-    uint8_t *to = out;
-    for (size_t b = (size_t)first_block; b < (size_t)first_block + (size_t)n_blocks; b++, to += CPU_WIDE_BYTES(false, false)) {
-        cpu_wide_block *wide = (cpu_wide_block *)(void *)to;
+CPU_INLINE void planes_widen_block(const cpu_planes *w, size_t b, cpu_wide_block *wide) {
+    CPU_UNROLL
+    for (int g = 0; g < 8; g++) _mm512_storeu_si512(wide->q + 64 * g, planes_codes(w, b, g, 8));
+    const __m512 d = planes_scale(w, b);
+    _mm512_storeu_ps(wide->d, d);
+    _mm512_storeu_ps(wide->c, wide_offset(d));
+}
+
+// As panel_widen of panels in one piece.
+CPU_INLINE void planes_widen_run(const int np, const int nc, const void *const *panels, const cpu_panel_args *a, const cpu_wide_span *span) {
+    const wide_form kind = {.biased = true};
+    uint8_t *to = (uint8_t *)(uintptr_t)a->panel;
+    const cpu_act *x = a->act;
+    const size_t first = (size_t)span->first_block;
+    __m512 f[2][CPU_TILE_COLS];
+    cpu_planes from[2];
+    CPU_UNROLL
+    for (int p = 0; p < np; p++) from[p] = *(const cpu_planes *)panels[p];
+    wide_begin(np, nc, span, f);
+    for (size_t b = 0; b < (size_t)a->n_blocks; b++, to += CPU_WIDE_BYTES(false, false)) {
+        const cpu_wide_block *w[2];
         CPU_UNROLL
-        for (int g = 0; g < 8; g++) _mm512_storeu_si512(wide->q + 64 * g, planes_codes(&w, b, g, 8));
-        const __m512 d = planes_scale(&w, b);
-        _mm512_storeu_ps(wide->d, d);
-        _mm512_storeu_ps(wide->c, wide_offset(d));
+        for (int p = 0; p < np; p++) {
+            cpu_wide_block *wide = (cpu_wide_block *)(void *)(to + (size_t)p * a->panel_bytes);
+            planes_widen_block(&from[p], first + b, wide);
+            w[p] = wide;
+        }
+        if (!nc) continue;
+        wide_block(kind, np, nc, w, x, f);
+        wide_fetch(&span->ahead, b);
+        x += nc;
     }
+    wide_leave(np, nc, span, f);
+}
+
+static void planes_widen(const void *const *panels, const cpu_panel_args *a, const cpu_wide_span *span) { planes_widen_run(1, 0, panels, a, span); }
+static void planes_widen_two(const void *const *panels, const cpu_panel_args *a, const cpu_wide_span *span) {
+    planes_widen_run(2, CPU_TILE_COLS, panels, a, span);
 }
 
 // ---- sketches -------------------------------------------------------------------------------------------------------
@@ -225,7 +252,7 @@ SKETCH_COLUMN(1) SKETCH_COLUMN(2) SKETCH_COLUMN(3) SKETCH_COLUMN(4)
 
 const cpu_planes_kernels cpu_planes_avx512vnni = {
     .panels = {{NULL, planes_1, planes_2, planes_3, planes_4, planes_5, planes_6, planes_7, planes_8, planes_9, planes_10, planes_11,
-                planes_12, planes_13, planes_14, planes_15, planes_16}, {NULL}, &cpu_wide_plain, planes_widen},
+                planes_12, planes_13, planes_14, planes_15, planes_16}, {NULL}, &cpu_wide_plain, planes_widen, planes_widen_two},
     .sketch = {{NULL, sketch5_1, sketch5_2, sketch5_3, sketch5_4}, {NULL, sketch6_1, sketch6_2, sketch6_3, sketch6_4}},
     .split = planes_split,
 };

@@ -14,6 +14,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/panel_scales.h"
+#include "kernels/cpu/wide_avx512vnni.h"
 
 typedef struct panel_form {
     size_t block_bytes;
@@ -116,9 +117,6 @@ CPU_INLINE uint32_t panel_outliers(const panel_form form, const cpu_panel_args *
     }
     return used;
 }
-
-// From memory, never by way of a scalar register: the multipliers share their ports with such moves.
-CPU_INLINE __m512i broadcast(const int32_t *p) { return _mm512_broadcastd_epi32(_mm_loadu_si32(p)); }
 
 // Whether codes are moved so that their zero point is 128, as in wide panels: an addition for each group saves two or three instructions for
 // each column, which find where their accumulators start in the activations.
@@ -346,30 +344,55 @@ CPU_INLINE void panel_run(const panel_form form, uint32_t (*outliers)(const cpu_
     }
 }
 
-// The wide form of blocks of 32 of a panel; where a type has super-blocks, whole ones.
-CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t first_block, int32_t n_blocks, void *out) {
-    const size_t block_bytes = CPU_WIDE_BYTES(form.split, form.has_min);
-    const uint8_t *w = (const uint8_t *)panel + (size_t)first_block / (size_t)form.subs * form.block_bytes;
-    uint8_t *to = out;
+// ---- widening -------------------------------------------------------------------------------------------------------
+// Block s of super-block w.
+CPU_INLINE void widen_block(const panel_form form, const uint8_t *w, const panel_scales *k, int s, cpu_wide_block *wide) {
     const __m512i zero = _mm512_set1_epi8((char)(form.zero_shift < 0 ? 0 : 128 - (1 << form.zero_shift)));
-    panel_scales k;
-    for (int32_t b = 0; b < n_blocks; b += form.subs, w += form.block_bytes) {
-        if (form.scales) form.scales(w, &k);
+    CPU_UNROLL
+    for (int g = 0; g < 8; g++) _mm512_storeu_si512(wide->q + 64 * g, _mm512_add_epi8(form.codes(w, s, g), zero));
+    const __m512 d = form.scale(w, k, s, 0);
+    _mm512_storeu_ps(wide->d, d);
+    _mm512_storeu_ps(wide->c, wide_offset(d));
+    float(*more)[16] = wide->more;
+    if (form.split) _mm512_storeu_ps(*more++, form.scale(w, k, s, 1));
+    if (!form.has_min) return;
+    _mm512_storeu_ps(*more++, form.minimum(w, k, s, 0));
+    if (form.split) _mm512_storeu_ps(*more, form.minimum(w, k, s, 1));
+}
+
+// np panels' blocks from first_block on; a block is multiplied with nc columns as soon as it is there, in the shadow of the next one's loads
+// and stores. The sums stay open: nc of 0 widens only.
+CPU_INLINE void panel_widen(const panel_form form, const int np, const int nc, const void *const *panels, const cpu_panel_args *a,
+                            const cpu_wide_span *span) {
+    const wide_form kind = {form.split, form.has_min, form.zero_shift >= 0};
+    const size_t block_bytes = CPU_WIDE_BYTES(form.split, form.has_min);
+    size_t at = (size_t)span->first_block / (size_t)form.subs * form.block_bytes;
+    uint8_t *to = (uint8_t *)(uintptr_t)a->panel;
+    const cpu_act *x = a->act;
+    __m512 f[2][CPU_TILE_COLS];
+    panel_scales k[2];
+    wide_begin(np, nc, span, f);
+    for (int32_t b = 0; b < a->n_blocks; b += form.subs, at += form.block_bytes) {
+        CPU_UNROLL
+        for (int p = 0; p < np; p++) {
+            if (form.scales) form.scales((const uint8_t *)panels[p] + at, &k[p]);
+        }
         CPU_ROLLED
         for (int s = 0; s < form.subs; s++, to += block_bytes) {
-            cpu_wide_block *wide = (cpu_wide_block *)(void *)to;
+            const cpu_wide_block *w[2];
             CPU_UNROLL
-            for (int g = 0; g < 8; g++) _mm512_storeu_si512(wide->q + 64 * g, _mm512_add_epi8(form.codes(w, s, g), zero));
-            const __m512 d = form.scale(w, &k, s, 0);
-            _mm512_storeu_ps(wide->d, d);
-            _mm512_storeu_ps(wide->c, wide_offset(d));
-            float(*more)[16] = wide->more;
-            if (form.split) _mm512_storeu_ps(*more++, form.scale(w, &k, s, 1));
-            if (!form.has_min) continue;
-            _mm512_storeu_ps(*more++, form.minimum(w, &k, s, 0));
-            if (form.split) _mm512_storeu_ps(*more, form.minimum(w, &k, s, 1));
+            for (int p = 0; p < np; p++) {
+                cpu_wide_block *wide = (cpu_wide_block *)(void *)(to + (size_t)p * a->panel_bytes);
+                widen_block(form, (const uint8_t *)panels[p] + at, &k[p], s, wide);
+                w[p] = wide;
+            }
+            if (!nc) continue;
+            wide_block(kind, np, nc, w, x, f);
+            wide_fetch(&span->ahead, (size_t)(b + s));
+            x += nc;
         }
     }
+    wide_leave(np, nc, span, f);
 }
 
 // Instances for 1..16 columns, where they gain for 17..24, for 3..8 of two panels, and their table; kind: of the wide kernels.
@@ -402,11 +425,15 @@ CPU_INLINE void panel_widen(const panel_form form, const void *panel, int32_t fi
     PANEL_COLUMNS(PANEL_COLUMN, name)                                                                                  \
     PANEL_MORE_##kind(PANEL_COLUMN, name)                                                                              \
     PANEL_TWOS(PANEL_TWO, name)                                                                                        \
-    static void name##_widen(const void *panel, int32_t first, int32_t n, void *out) { panel_widen(name##_form, panel, first, n, out); } \
+    static void name##_widen(const void *const *panels, const cpu_panel_args *a, const cpu_wide_span *s) { panel_widen(name##_form, 1, 0, panels, a, s); } \
+    static void name##_widen_two(const void *const *panels, const cpu_panel_args *a, const cpu_wide_span *s) {         \
+        panel_widen(name##_form, 2, CPU_TILE_COLS, panels, a, s);                                                      \
+    }                                                                                                                  \
     const cpu_panel_kernels cpu_matmul_##name##_avx512vnni = {                                                         \
         .columns = {PANEL_COLUMNS(PANEL_ENTRY, name) PANEL_MORE_##kind(PANEL_ENTRY, name)},                            \
         .two = {PANEL_TWOS(PANEL_TWO_ENTRY, name)},                                                                    \
         .wide = &cpu_wide_##kind,                                                                                      \
-        .widen = name##_widen};
+        .widen = name##_widen,                                                                                         \
+        .widen_two = name##_widen_two};
 
 #endif
