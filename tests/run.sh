@@ -69,7 +69,7 @@ fuzz_one() { # fuzz_one NAME: a short run from its corpus; says something only w
     local seeds=tests/fuzz/corpus/${1#fuzz_}
     mkdir -p "build-fuzz/corpus/$1"
     [ -d "$seeds" ] || seeds=
-    "build-fuzz/tests/$1" -runs=200000 -max_total_time=20 -verbosity=0 "build-fuzz/corpus/$1" ${seeds:+"$seeds"} >"build-fuzz/$1.log" 2>&1 && return
+    "build-fuzz/tests/$1" -runs=200000 -max_total_time=15 -verbosity=0 "build-fuzz/corpus/$1" ${seeds:+"$seeds"} >"build-fuzz/$1.log" 2>&1 && return
     tail -n 60 "build-fuzz/$1.log"
     return 1
 }
