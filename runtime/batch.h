@@ -4,8 +4,8 @@
 // as keeps the decodes' time between tokens under a target. Requests wait in a bounded queue. Users are served in equal shares; within a
 // user, and among users served equally, the prompt of which least is left to read goes first (cached tokens need no reading), but every
 // fourth row is the user's oldest prompt's, so that none waits for ever. What a request's KV may grow to is set aside before it starts,
-// so nothing that runs is ever thrown out. One whose owner takes no tokens for now can be held: then it costs others neither
-// time nor a place.
+// so nothing that runs is ever thrown out. A user who has more requests running than another who waits for a place gives one up: it pauses,
+// waits, and goes on with the same tokens. One whose owner takes no tokens for now can be held: then it costs others neither time nor a place.
 //
 //     wtl_batch_submit(...)   any thread: a prompt, how to choose tokens, whom to call
 //     wtl_batch_step(...)     one thread, in a loop: runs one step and calls back; wtl_batch_wait sleeps until there is something to do
@@ -36,7 +36,7 @@ typedef struct wtl_batch_options {
     wtl_kv_type kv_type;
     bool no_prefix_cache;
     bool all_logits;          // see wtl_session_options
-    int32_t n_queue;          // requests that wait at most; 0: 256
+    int32_t n_queue;          // newcomers that wait at most, beside those that go on after a pause; 0: 256
     int32_t n_draft;          // tokens guessed from a text's repetitions and tried in the same step, at most 15; 0: 7, -1: none. Replies are the same
     uint64_t max_itl_ns;      // target for the time between two tokens of a running reply while prompts are read; 0: 100 ms. Replies that need
                               // it all for themselves get a third more: prompts keep a quarter of a step, and at least 16 rows

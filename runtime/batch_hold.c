@@ -1,4 +1,5 @@
-// Requests whose owners take no tokens for now: they pause while others wait for their places, and go on from what is cached of their text.
+// Requests that pause while others wait for their places, and go on from what is cached of their text: those whose owners take no tokens for
+// now, and those of a user that has more places than another user who waits for one.
 //
 // A pause closes the sequences and keeps everything else: samplers with their random state, the text, the energy id, whatever the owner knows.
 // Logits are the same bits however often a text was read, so the tokens are those of a request that was never paused. Only a request that
@@ -31,7 +32,7 @@ wtl_status batch_reopen(wtl_batch *b, batch_request *r, wtl_error *err) {
 
 // ---- Pausing: under the mutex, but for the session ---------------------------------------------------------------------------
 static bool may_pause(const wtl_batch *b, const batch_request *r) {
-    if (!r->held || r->gone || r->cancelled || r->n_open < 1 || batch_is_reading(r)) return false;
+    if (r->gone || r->cancelled || r->n_open < 1 || batch_is_reading(r)) return false;
     return batch_blocks_apart(r, r->n_open) <= b->n_blocks; // else it could never go on
 }
 
@@ -44,8 +45,53 @@ static bool somebody_lacks_room(const wtl_batch *b) {
 
 static batch_request *choose_to_pause(const wtl_batch *b) {
     for (int32_t i = 0; i < b->n_running; i++)
-        if (may_pause(b, b->running[i])) return b->running[i];
+        if (b->running[i]->held && may_pause(b, b->running[i])) return b->running[i];
     return NULL;
+}
+
+// The user's oldest request that waits, when none of the user's could start and it waits for nothing but a place.
+static const batch_request *wants_place(const wtl_batch *b, const batch_user *u) {
+    for (const batch_request *r = u->first; r; r = r->next)
+        if (batch_fits(b, r)) return NULL;
+    return u->first && !batch_waits_for_prefix(b, u->first) ? u->first : NULL;
+}
+
+// The request whose place the newcomer gets: the youngest of the user who has most, when one is enough. Who gives keeps as many as who gets then
+// has; so places move only towards equal shares, and never back and forth. Who has been served more gets none: rows count before places.
+static batch_request *who_yields(const wtl_batch *b, const batch_request *newcomer) {
+    const int32_t then = batch_places(b, newcomer->owner) + newcomer->n_open;
+    batch_request *out = NULL;
+    int32_t most = 0;
+    for (int32_t i = 0; i < b->n_running; i++) {
+        batch_request *r = b->running[i];
+        if (r->owner == newcomer->owner || !may_pause(b, r) || r->owner->served_tok < newcomer->owner->served_tok) continue;
+        const int32_t n = batch_places(b, r->owner);
+        if (n - r->n_open < then || n < most || (n == most && out->id > r->id) || !batch_fits_without(b, newcomer, r)) continue;
+        out = r;
+        most = n;
+    }
+    return out;
+}
+
+// For the user with the fewest places that somebody can yield for; of several for the one served least.
+static batch_request *choose_to_yield(const wtl_batch *b) {
+    if (!b->users || !b->users->next || b->options.no_prefix_cache) return NULL;
+    const batch_request *only = batch_passed_enough(b);
+    const batch_user *poorest = NULL;
+    batch_request *out = NULL;
+    int32_t least = 0;
+    for (const batch_user *u = b->users; u; u = u->next) {
+        const batch_request *newcomer = wants_place(b, u);
+        if (!newcomer || (only && only != newcomer)) continue;
+        const int32_t n = batch_places(b, u);
+        if (out && (n > least || (n == least && u->served_tok >= poorest->served_tok))) continue;
+        batch_request *r = who_yields(b, newcomer);
+        if (!r) continue;
+        out = r;
+        poorest = u;
+        least = n;
+    }
+    return out;
 }
 
 static void pause_request(wtl_batch *b, batch_request *r) {
@@ -67,7 +113,7 @@ static void pause_request(wtl_batch *b, batch_request *r) {
     r->next = b->paused;
     b->paused = r;
     b->n_paused++;
-    if (!r->held) { // its owner has caught up meanwhile
+    if (!r->held) { // it has yielded, or its owner has caught up meanwhile
         batch_unpause(b, r);
         batch_enqueue(b, r);
     }
@@ -79,6 +125,7 @@ void batch_make_room(wtl_batch *b) {
         batch_lock(b);
         batch_request *r = b->n_waiting ? choose_to_pause(b) : NULL;
         if (r && !somebody_lacks_room(b)) r = NULL;
+        else if (!r && b->n_waiting) r = choose_to_yield(b);
         batch_unlock(b);
         if (!r) return;
         pause_request(b, r);

@@ -3,7 +3,7 @@
 //   batch.c        the object: opening, sizes, submitting, cancelling, what others may ask
 //   batch_queue.c  users and their waiting requests; how long a newcomer would wait
 //   batch_turn.c   whose prompt goes on next; what is set aside in the KV memory
-//   batch_hold.c   requests that give up their place for a while, and go on
+//   batch_hold.c   requests that give up their place for a while (their reader lags, or another user has fewer places), and go on
 //   batch_step.c   which rows a step carries, running it, accounting for it
 //   batch_reply.c  tokens from logits, events, ends
 //   batch_draft.c  guesses at the next tokens, to be checked by the step that chooses them
@@ -52,7 +52,8 @@ typedef struct batch_user {
     double served_tok;           // rows that ran for this user; a newcomer starts level with the one served least
     int32_t passed_tok;          // rows by which younger prompts of this user have passed its oldest one, less what that got for them
     uint64_t turn;               // the larger, the later this user was served
-    batch_wish wish;             // valid while a turn is given
+    batch_wish wish;             // valid while a turn is given, like
+    int32_t n_places;            // choices of its requests that run
     char key[];
 } batch_user;
 
@@ -177,11 +178,17 @@ batch_turn batch_next_turn(wtl_batch *batch);
 void batch_charge(const batch_turn *turn, int32_t n_rows);
 // Looks for the cached part of requests that wait: of each new one, and of a few others again.
 void batch_look_for_prefixes(wtl_batch *batch);
-// Whether the request can start beside what runs.
+// Whether the request can start beside what runs; without one of these.
 bool batch_fits(const wtl_batch *batch, const batch_request *request);
+bool batch_fits_without(const wtl_batch *batch, const batch_request *request, const batch_request *leaving);
+int32_t batch_places(const wtl_batch *batch, const batch_user *user); // choices of the user's that run
+// Whether it waits for a prefix that another request is reading, rather than for a place.
+bool batch_waits_for_prefix(const wtl_batch *batch, const batch_request *request);
+// Oldest waiting request that did not fit when others passed it, often enough: nothing else may start. NULL: none.
+const batch_request *batch_passed_enough(const wtl_batch *batch);
 
 // ---- batch_hold.c: the stepping thread --------------------------------------------------------------------------------------
-// Without the mutex: pauses held requests as long as others wait for their places.
+// Without the mutex: pauses held requests as long as others wait for their places, and one of a user's that has more places than another who waits.
 void batch_make_room(wtl_batch *batch);
 // Without the mutex: opens the sequence of the reader of a request that goes on, with what is still cached of its text.
 wtl_status batch_reopen(wtl_batch *batch, batch_request *request, wtl_error *err);

@@ -6,6 +6,9 @@
 // Within a user: of PASS_ROWS + 1 rows one is the oldest prompt's. So a prompt of which n rows are to be read, and m of older ones, has
 // been read after (PASS_ROWS + 1) * (n + m) rows of its user's and four turns, whatever arrives meanwhile.
 //
+// Of users that would start a request the one with the fewest running goes first, so that a place that somebody gave up (batch_hold.c) is not
+// taken back by its own next request.
+//
 // What a request's KV may grow to is set aside before it starts. One that does not fit waits, and younger ones may pass it, but only a few:
 // then nothing starts before it. A user's oldest that would fit is passed by as few of the same user's.
 // SPDX-License-Identifier: Apache-2.0
@@ -40,14 +43,23 @@ static int32_t n_left(const batch_request *r) { return r->n_text - (r->waiting ?
 
 static bool has_text_left(const batch_request *r) { return r->n_open > 0 && r->n_done + r->n_granted < r->n_text; }
 
-bool batch_fits(const wtl_batch *b, const batch_request *r) {
+bool batch_fits_without(const wtl_batch *b, const batch_request *r, const batch_request *leaving) {
     int32_t n_seqs = r->n_choices;
     int64_t n_blocks = batch_blocks(r, r->n_choices);
     for (int32_t i = 0; i < b->n_running; i++) {
+        if (b->running[i] == leaving) continue;
         n_seqs += b->running[i]->n_open;
         n_blocks += batch_blocks(b->running[i], b->running[i]->n_open);
     }
     return n_seqs <= b->options.n_parallel && n_blocks <= b->n_blocks;
+}
+
+bool batch_fits(const wtl_batch *b, const batch_request *r) { return batch_fits_without(b, r, NULL); }
+
+int32_t batch_places(const wtl_batch *b, const batch_user *u) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < b->n_running; i++) n += b->running[i]->owner == u ? b->running[i]->n_open : 0;
+    return n;
 }
 
 // The request in prefill that will soon hold more of r's prompt than it does now: computing that twice would help nobody. *n_shared: how
@@ -64,6 +76,11 @@ static batch_request *forerunner(const wtl_batch *b, const batch_request *r, int
         if (*n_shared - p->n_done >= SHARED_MIN_TOK) return p;
     }
     return NULL;
+}
+
+bool batch_waits_for_prefix(const wtl_batch *b, const batch_request *r) {
+    int32_t n_shared;
+    return forerunner(b, r, &n_shared) != NULL;
 }
 
 static batch_wish wish_of_running(batch_request *r) {
@@ -124,8 +141,7 @@ static batch_wish wish_of(const wtl_batch *b, const batch_user *u, const batch_r
 }
 
 // ---- Between users -------------------------------------------------------------------------------------------------------------
-// Oldest waiting request that did not fit when others passed it, often enough; NULL: none.
-static const batch_request *passed_enough(const wtl_batch *b) {
+const batch_request *batch_passed_enough(const wtl_batch *b) {
     const batch_request *out = NULL;
     for (const batch_user *u = b->users; u; u = u->next)
         if (u->first && u->first->n_overtaken >= passes_max(b) && (!out || u->first->id < out->id)) out = u->first;
@@ -145,17 +161,28 @@ static void start(wtl_batch *b, batch_request *r) {
     b->running[b->n_running++] = r;
 }
 
+static bool is_eligible(const batch_user *u, double least) { return u->wish.request && u->served_tok <= least + BATCH_TURN_TOK; }
+
+// Whether somebody with fewer places would start a request as well.
+static bool gives_way(const wtl_batch *b, const batch_user *u, double least) {
+    if (!u->wish.starts) return false;
+    for (const batch_user *v = b->users; v; v = v->next)
+        if (is_eligible(v, least) && v->wish.starts && v->n_places < u->n_places) return true;
+    return false;
+}
+
 // Every user's wish, and the user whose wish is granted; NULL: nobody has one.
 static batch_user *choose(wtl_batch *b) {
-    const batch_request *only = passed_enough(b);
+    const batch_request *only = batch_passed_enough(b);
     double least = INFINITY;
     batch_user *best = NULL;
     for (batch_user *u = b->users; u; u = u->next) {
         u->wish = wish_of(b, u, only);
+        u->n_places = batch_places(b, u);
         if (u->wish.request && u->served_tok < least) least = u->served_tok;
     }
     for (batch_user *u = b->users; u; u = u->next)
-        if (u->wish.request && u->served_tok <= least + BATCH_TURN_TOK && (!best || goes_before(u, best))) best = u;
+        if (is_eligible(u, least) && !gives_way(b, u, least) && (!best || goes_before(u, best))) best = u;
     return best;
 }
 

@@ -140,7 +140,7 @@ TEST(Server, AnswersLeaveAsSoonAsTheirJoulesAreBooked) {
     TinyModel model({});
     ServerRig server(model.path(), {"--meter", "simulated:20", "--meter-interval", "8"});
     std::vector<double> took_ms;
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 20; i++) {
         const auto begin = std::chrono::steady_clock::now();
         HttpReply r = server.post("/v1/completions", R"({"prompt": "hello", "max_tokens": 2})");
         took_ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
@@ -148,7 +148,7 @@ TEST(Server, AnswersLeaveAsSoonAsTheirJoulesAreBooked) {
         EXPECT_TRUE(json_is_true(Json(r.body).at("usage.energy.settled"))) << r.body;
     }
     std::sort(took_ms.begin(), took_ms.end());
-    EXPECT_LT(took_ms[took_ms.size() / 4], 40); // without being told it would be 50 at least
+    EXPECT_LT(took_ms[took_ms.size() / 4], 150); // without being told it would be 200 at least
 }
 
 TEST(Server, AnswersWaitForASlowCounter) {

@@ -47,7 +47,7 @@ TEST(Batch, ManyThreadsSubmitCancelAndAsk) {
             }
             const wtl_batch_state s = wtl_batch_state_of(b.b, slots, 8, &n);
             EXPECT_LE(s.n_running, 4);
-            EXPECT_LE(s.n_waiting, 12);
+            EXPECT_LE(s.n_waiting, 12 + 4) << "the queue, and whoever has given up a place"; // n_parallel at most
             if (rng() % 4 == 0) wtl_batch_cancel(b.b, id);
         }
         for (auto &a : mine)

@@ -1,8 +1,8 @@
 // The finisher's thread. See finisher.h.
 //
 // New endings come through a locked inbox; those that wait are the thread's own list, so that no caller ever waits for a meter, for SQLite or
-// for a reader. While an answer waits for its joules it asks the meter for readings and looks whenever one has been booked, 20 times a second at
-// least (4 times for endings whose last bytes have left); else it sleeps.
+// for a reader. While an answer waits for its joules it asks the meter for readings and looks whenever one has been booked, when the answer has
+// waited long enough, and 5 times a second at least (4 times for endings whose last bytes have left); else it sleeps.
 // It is the only user of the energy desk between opening and closing.
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/serve/finisher.h"
@@ -18,7 +18,7 @@
 #include "tools/serve/metrics.h"
 #include "tools/serve/server_log.h"
 
-static const uint64_t LOOK_NS = 50000000, LATE_LOOK_NS = 250000000;
+static const uint64_t LOOK_NS = 200000000, LATE_LOOK_NS = 250000000;
 // runtime/energy.h settles the joules of a request that others keep open after 30 s.
 static const uint64_t LATE_NS = 35000000000u;
 
@@ -219,9 +219,15 @@ static void attend_all(server_finisher *f, bool stop) {
 static bool wait_for_news(server_finisher *f) {
     while (!f->waiting && !f->inbox && !f->stop) pthread_cond_wait(&f->news, &f->mutex);
     if (f->inbox || f->stop) return f->stop;
-    for (const ending *e = f->waiting; e; e = e->next) f->urgent |= !e->told;
+    const uint64_t now_ns = cli_now_ns(), settle_ns = (uint64_t)(f->s->options.settle_ms * 1e6);
+    uint64_t at_ns = now_ns + LATE_LOOK_NS;
+    for (const ending *e = f->waiting; e; e = e->next) {
+        if (e->told) continue;
+        f->urgent = true;
+        if (at_ns > now_ns + LOOK_NS) at_ns = now_ns + LOOK_NS;
+        if (at_ns > e->since_ns + settle_ns) at_ns = e->since_ns + settle_ns;
+    }
     if (f->urgent && f->s->desk.meter) tel_meter_poke(f->s->desk.meter);
-    const uint64_t at_ns = cli_now_ns() + (f->urgent ? LOOK_NS : LATE_LOOK_NS);
     const struct timespec at = {(time_t)(at_ns / 1000000000), (long)(at_ns % 1000000000)};
     pthread_cond_timedwait(&f->news, &f->mutex, &at);
     f->urgent = false;
