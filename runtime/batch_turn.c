@@ -163,12 +163,12 @@ static void start(wtl_batch *b, batch_request *r) {
 
 static bool is_eligible(const batch_user *u, double least) { return u->wish.request && u->served_tok <= least + BATCH_TURN_TOK; }
 
-// Whether somebody with fewer places would start a request as well.
-static bool gives_way(const wtl_batch *b, const batch_user *u, double least) {
-    if (!u->wish.starts) return false;
-    for (const batch_user *v = b->users; v; v = v->next)
-        if (is_eligible(v, least) && v->wish.starts && v->n_places < u->n_places) return true;
-    return false;
+// Places of the user with the fewest of those that would start a request.
+static int32_t fewest_places(const wtl_batch *b, double least) {
+    int32_t n = INT32_MAX;
+    for (const batch_user *u = b->users; u; u = u->next)
+        if (is_eligible(u, least) && u->wish.starts && u->n_places < n) n = u->n_places;
+    return n;
 }
 
 // Every user's wish, and the user whose wish is granted; NULL: nobody has one.
@@ -181,8 +181,9 @@ static batch_user *choose(wtl_batch *b) {
         u->n_places = batch_places(b, u);
         if (u->wish.request && u->served_tok < least) least = u->served_tok;
     }
+    const int32_t fewest = fewest_places(b, least);
     for (batch_user *u = b->users; u; u = u->next)
-        if (is_eligible(u, least) && !gives_way(b, u, least) && (!best || goes_before(u, best))) best = u;
+        if (is_eligible(u, least) && !(u->wish.starts && u->n_places > fewest) && (!best || goes_before(u, best))) best = u;
     return best;
 }
 

@@ -43,7 +43,7 @@ def run(kind, a, n):
     env = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
     with tempfile.TemporaryDirectory() as state:
         env["XDG_STATE_HOME"] = state
-        server = subprocess.Popen(command(kind, a, port, n), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(command(kind, a, port, n), env=env, cwd=state, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             url = f"http://127.0.0.1:{port}"
             wait_healthy(url, server)
@@ -73,6 +73,9 @@ def main():
     p.add_argument("--wattle-args", default="")
     p.add_argument("--peer-args", default="--no-webui", help="a fork may know other words: '--webui none'")
     a = p.parse_args()
+    for name in ("wattle", "model", "load", "peer"):  # servers run in a folder of their own, where some leave a log
+        if getattr(a, name):
+            setattr(a, name, os.path.abspath(getattr(a, name)))
     kinds = ["wattle"] + (["peer"] if a.peer else [])
     print("| conversations | server | tokens/s | first token, turn 1 (p50) | first token, later turns (p50) | time per token (p50) | cached | peak MB |\n|---|---|---|---|---|---|---|---|", file=sys.stderr)
     for n in map(int, a.c.split(",")):
