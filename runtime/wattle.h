@@ -27,7 +27,7 @@ const char *wtl_version(void);
 // Instruction sets that the cpu backend can use here, slowest first: "scalar, avx2, avx512vnni", on Arm
 // "scalar, neon_dotprod, neon_i8mm". It takes the last one unless the environment's WTL_CPU_MASK names another. Writes at most cap bytes, terminated. Thread: any.
 void wtl_cpu_list(char *out, size_t cap);
-// Threads that an engine gets by itself: physical cores in the affinity mask, capped by the cgroup quota rounded down; >= 1. Thread: any.
+// Threads that an engine gets by itself: physical performance cores in the affinity mask, capped by the cgroup quota rounded down; >= 1. Thread: any.
 int32_t wtl_cpu_threads(void);
 
 // ---- Vocabulary -------------------------------------------------------------------------------------------------

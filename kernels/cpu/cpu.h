@@ -33,7 +33,7 @@ bool cpu_isa_available(cpu_isa isa);   // this build has it, and CPU and operati
 // Best available one not above mask (NULL: the environment's WTL_CPU_MASK, and without that the best).
 // INVALID with the list of names when the mask names none, UNSUPPORTED when this machine lacks it.
 wtl_status cpu_isa_choose(const char *mask, cpu_isa *out, wtl_error *err);
-// Threads to use when the caller does not say: physical cores in the affinity mask, capped by the cgroup quota; >= 1.
+// Threads to use when the caller does not say: physical performance cores in the affinity mask, capped by the cgroup quota rounded down; >= 1.
 int32_t cpu_default_threads(void);
 
 // ---- pool.c -------------------------------------------------------------------------------------------------------

@@ -192,12 +192,6 @@ TEST(Cores, ABackendUsesNoMoreThreadsAtOnceThanThereAreCores) {
     be->ops->close(be);
 }
 
-TEST(Cores, DefaultsAreSane) {
-    EXPECT_GE(cpu_default_threads(), 1);
-    EXPECT_LE(cpu_default_threads(), cpu_usable_cores());
-    EXPECT_LE(cpu_usable_cores(), static_cast<int32_t>(std::thread::hardware_concurrency()));
-}
-
 TEST(InstructionSets, MaskIsNamedAndChecked) {
     wtl_error err;
     cpu_isa isa;
