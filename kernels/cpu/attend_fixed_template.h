@@ -181,8 +181,13 @@ static void soften_group(const cpu_attend_tile *t, const row_group *g, float per
         const vec per_unit = v_set1(unit[r] >= 0x1p-100f ? 1.0f / unit[r] : 0.0f);
         const float *scores = t->scores + r * CPU_ATTEND_PART;
         int16_t *weights = (int16_t *)(void *)t->values + r * CPU_ATTEND_PART;
-        for (int32_t p = g->b0 * WTL_KV_BLOCK; p < g->b1 * WTL_KV_BLOCK; p += CPU_LANES)
-            v_store_i16(weights + p, v_mul(v_load(scores + p), per_unit));
+        const int32_t end = g->b1 * WTL_KV_BLOCK;
+        int32_t p = g->b0 * WTL_KV_BLOCK;
+#if V_STORES_TWO_I16
+        for (; p + 2 * CPU_LANES <= end; p += 2 * CPU_LANES)
+            v_store_two_i16(weights + p, v_mul(v_load(scores + p), per_unit), v_mul(v_load(scores + p + CPU_LANES), per_unit));
+#endif
+        for (; p < end; p += CPU_LANES) v_store_i16(weights + p, v_mul(v_load(scores + p), per_unit));
     }
 }
 
