@@ -200,17 +200,25 @@ static const uint8_t *head_block(const attend_job *job, const attend_run *run, i
     return kv->base + offset + (size_t)kv_head * job->layout.bytes;
 }
 
+// The run and KV head that a thread is likely to take after these; NULL: none.
+static const attend_run *next_run(const attend_job *job, const attend_run *run, int32_t *kv_head) {
+    const attend_run *const first = job->scratch.runs, *const last = first + job->n_runs - 1;
+    if (!job->split) { // as attend_whole_run goes through them
+        if (run > first) return run - 1;
+        return ++*kv_head < job->a->kv.shape.n_heads_kv ? last : NULL;
+    }
+    if (++*kv_head < job->a->kv.shape.n_heads_kv) return run;
+    *kv_head = 0;
+    return run < last ? run + 1 : NULL;
+}
+
 // Blocks of a partition, and the ones that this thread is likely to want after them.
 static void find_blocks(const attend_job *job, const attend_run *run, int32_t kv_head, int32_t part, cpu_attend_tile *t) {
     for (int32_t b = 0; b < CPU_ATTEND_BLOCKS; b++) t->block[b] = head_block(job, run, kv_head, part * CPU_ATTEND_BLOCKS + b);
     const attend_run *then = run;
     if (++part == run->first_part + run->n_parts) {
-        part = run->first_part;
-        if (++kv_head == job->a->kv.shape.n_heads_kv) {
-            kv_head = 0;
-            then = job->split && run + 1 < job->scratch.runs + job->n_runs ? run + 1 : NULL;
-            if (then) part = then->first_part;
-        }
+        then = next_run(job, run, &kv_head);
+        part = then ? then->first_part : 0;
     }
     for (int32_t b = 0; b < 4; b++) t->next[b] = then ? head_block(job, then, kv_head, part * CPU_ATTEND_BLOCKS + b) : NULL;
 }
@@ -253,10 +261,11 @@ static void finish_rows(const attend_job *job, const attend_run *run, int32_t kv
     }
 }
 
-// Item of a long step: a run and KV head through all its partitions. The longest contexts come first.
+// Item of a long step: a run and KV head through all its partitions. All runs of a KV head before those of the next one, so that its K
+// and V stay in the second-level cache; the longest contexts first.
 static void attend_whole_run(const attend_job *job, int32_t item, const thread_scratch *ts) {
-    int32_t n_heads_kv = job->a->kv.shape.n_heads_kv, kv_head = item % n_heads_kv;
-    const attend_run *run = &job->scratch.runs[job->n_runs - 1 - item / n_heads_kv];
+    const int32_t kv_head = item / job->n_runs;
+    const attend_run *run = &job->scratch.runs[job->n_runs - 1 - item % job->n_runs];
     cpu_attend_tile t = run_tile(job, run, ts);
     load_queries(job, run, kv_head, &t);
     cpu_attend_state state = {ts->max, ts->sum, ts->out}, part = {ts->part_max, ts->part_sum, ts->part_out};
