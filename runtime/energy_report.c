@@ -95,6 +95,7 @@ static void report_facts(const wtl_energy *e, const energy_entry *entry, wtl_ene
 
 static void set_all(wtl_energy_report *out, tel_energy record) {
     out->total = out->dynamic = out->idle = record;
+    out->queue.energy = out->queue.dynamic = out->queue.idle = record;
     out->prefill.energy = out->prefill.dynamic = out->prefill.idle = record;
     out->decode.energy = out->decode.dynamic = out->decode.idle = record;
     out->new_prompt = out->cached = out->avoided = record;
@@ -159,14 +160,13 @@ bool wtl_energy_report_of(wtl_energy *e, uint64_t request, wtl_energy_report *ou
     energy_book_ingest(&e->book);
     const energy_entry *entry = energy_book_find(&e->book, request);
     if (entry) {
-        set_all(out, tel_energy_unavailable(e->no_meter, e->no_meter_fix));
         report_facts(e, entry, out);
+        set_all(out, tel_energy_unavailable(e->no_meter, e->no_meter_fix));
         if (e->book.machine.n_domains) {
             report_energy(e, entry, out);
             out->avoided = avoided(e, entry);
             explain_absent(entry, out);
         }
-        if (!e->book.machine.n_domains) out->queue.energy = out->queue.dynamic = out->queue.idle = out->total;
     }
     pthread_mutex_unlock(&e->mutex);
     return entry != NULL;

@@ -44,6 +44,8 @@ TEST(Reply, JsonHasEveryField) {
     EXPECT_NE(j.text("energy.reason"), "");
     EXPECT_TRUE(json_is_null(j.at("energy.energy_joules"))); // not known is null, never 0
     EXPECT_TRUE(json_is_null(j.at("energy.phases.decode.joules")));
+    for (const char *name : {"phases.queue", "phases.prefill", "phases.decode", "cached", "joules_per_token.new_prompt", "joules_per_token.cached_prompt", "joules_per_token.decoded"})
+        EXPECT_NE(j.text("energy." + std::string(name) + ".reason"), "") << name;
     EXPECT_EQ(j.number("energy.schema"), 1);
     EXPECT_EQ(j.number("energy.phases.prefill.tokens"), 6);
 }
