@@ -312,8 +312,30 @@ TEST(Server, ASecondSignalEndsAtOnce) {
     ASSERT_TRUE(client.read_until("\"text\"")) << client.raw();
     server.signal(SIGTERM);
     while (HttpClient(server.port()).connected()) usleep(5000); // it drains
+    usleep(150000);                                             // sooner it would be taken for the first one's echo
     server.signal(SIGTERM);
     EXPECT_EQ(server.wait_exit(30), 130);
+}
+
+// `timeout` signals the process and then its group; a shell passes on what the terminal has sent to both. Two kinds here, since two of one kind may arrive as one.
+TEST(Server, SignalsThatComeTogetherAreOne) {
+    TinyModel model(slow_model());
+    ServerRig server(model.path(), slow({"--drain", "60"}));
+    HttpClient client(server.port());
+    client.send("POST", "/v1/completions", R"({"prompt": "a", "stream": true, "ignore_eos": true, "max_tokens": 60})");
+    ASSERT_TRUE(client.read_until("\"text\"")) << client.raw();
+    server.signal(SIGTERM);
+    server.signal(SIGINT);
+    EXPECT_NE(client.reply().body.find("data: [DONE]"), std::string::npos);
+    EXPECT_EQ(server.wait_exit(), 0) << server.log();
+}
+
+TEST(Server, ASecondSignalThatComesTooLateIsNoCrash) {
+    TinyModel model({});
+    ServerRig server(model.path(), {"--meter", "none"});
+    server.signal(SIGTERM); // nothing runs: it ends without looking for another one
+    server.signal(SIGINT);
+    EXPECT_EQ(server.wait_exit(), 0) << server.log();
 }
 
 // While the model loads: a FIFO that nobody writes to keeps it from getting anywhere.

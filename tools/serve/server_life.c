@@ -32,10 +32,12 @@
 enum { CANCEL_MAX = 256, TEMPLATE_MAX = 4 << 20 };
 static const uint64_t WAIT_NS = 3600ull * 1000000000u; // of an idle engine: something wakes it when there is work
 static const uint64_t CUT_NS = 2000000000; // for the last bytes of cancelled answers
+static const uint64_t ECHO_NS = 100000000; // a second signal within this is the first one again: `timeout` and shells send one to process and group
 
 typedef struct life {
     server s;
     sigset_t signals;
+    uint64_t asked_ns; // when the first one came
     pthread_t main, engine;
     int load_code;      // CLI_GO, or the exit code; valid once the state is not LOADING
     bool said;          // why it failed was printed already
@@ -241,7 +243,14 @@ static void *engine_main(void *user) {
 static void nap_or_die(const life *l) {
     const struct timespec nap = {.tv_nsec = 20000000};
     const int signal_number = sigtimedwait(&l->signals, NULL, &nap);
-    if (signal_number == SIGINT || signal_number == SIGTERM) _exit(CLI_INTERRUPTED);
+    if (signal_number != SIGINT && signal_number != SIGTERM) return;
+    if (cli_now_ns() - l->asked_ns > ECHO_NS) _exit(CLI_INTERRUPTED);
+}
+
+// Closing takes a moment, and what is asked for again meanwhile is being done: it must not look like a crash when signals are let through.
+static void forget_signals(const life *l) {
+    const struct timespec now = {0};
+    while (sigtimedwait(&l->signals, NULL, &now) > 0) {}
 }
 
 static bool busy(const life *l) { return http_server_n_calls(l->s.http) > 0 || server_finisher_pending(l->s.finisher) > 0; }
@@ -318,6 +327,7 @@ static int serve(life *l) {
             return l->load_code;
         }
         if (state == SERVER_LOADING) _exit(CLI_OK); // reading a model cannot be interrupted, and nothing was promised to anybody
+        l->asked_ns = cli_now_ns();
         drain(l);
         return CLI_OK;
     }
@@ -367,6 +377,7 @@ int server_run(const server_options *options) {
         }
     }
     close_all(&l);
+    forget_signals(&l);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return code;
 }
