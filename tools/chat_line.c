@@ -155,11 +155,12 @@ bool chat_line_is_terminal(const chat_line *line) { return line->editor != NULL;
 // ---- Reading ------------------------------------------------------------------------------------------------------
 static chat_line_kind read_terminal(chat_line *line, char **text) {
     line->dropped = false;
-    fputs("\033[?2004h", stdout);
+    const bool marks_pastes = cli_draws(STDOUT_FILENO);
+    if (marks_pastes) fputs("\033[?2004h", stdout);
     fflush(stdout);
     int n = 0;
     const char *typed = el_gets(line->editor, &n);
-    fputs("\033[?2004l", stdout);
+    if (marks_pastes) fputs("\033[?2004l", stdout);
     if (line->dropped) fputs("\n", stdout);
     fflush(stdout);
     if (line->dropped) return CHAT_LINE_DROPPED;
@@ -195,6 +196,7 @@ static chat_line_kind read_pipe(char **text) {
         if (len == 0 || (*text)[len - 1] != '\\') return CHAT_LINE_TEXT;
         (*text)[len - 1] = '\n';
     }
+    if (ferror(stdin) && cli_interrupted()) return CHAT_LINE_END;
     if (ferror(stdin)) return cli_fail("standard input cannot be read: %s", strerror(errno)), CHAT_LINE_FAILED;
     if (*text) return CHAT_LINE_TEXT; // the last line went on and nothing came
     return CHAT_LINE_END;

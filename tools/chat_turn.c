@@ -37,8 +37,9 @@ static int open_sampler(turn *t, const wtl_chat_prompt *prompt) {
 
 static void say_progress(turn *t) {
     const int32_t done = wtl_seq_length(t->m->session, t->seq);
-    if (!t->m->terminal || t->answer->n_prompt - t->answer->n_cached < PROGRESS_TOK || !isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "\r\033[2K\033[2mreading: %d of %d tokens\033[0m", done, t->answer->n_prompt);
+    if (!t->m->terminal || t->answer->n_prompt - t->answer->n_cached < PROGRESS_TOK || !cli_draws(STDERR_FILENO)) return;
+    const bool dim = cli_dims(STDERR_FILENO);
+    fprintf(stderr, "\r\033[2K%sreading: %d of %d tokens%s", dim ? "\033[2m" : "", done, t->answer->n_prompt, dim ? "\033[0m" : "");
     fflush(stderr);
     t->told = true;
 }

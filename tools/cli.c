@@ -44,8 +44,18 @@ void cli_warn(const char *format, ...) {
     va_end(args);
 }
 
+bool cli_draws(int fd) {
+    const char *term = getenv("TERM");
+    return isatty(fd) && term && *term && strcmp(term, "dumb") != 0;
+}
+
+bool cli_dims(int fd) {
+    const char *plain = getenv("NO_COLOR"); // no-color.org: set to anything but the empty text
+    return cli_draws(fd) && !(plain && *plain);
+}
+
 void cli_note(const char *format, ...) {
-    bool dim = isatty(STDERR_FILENO);
+    const bool dim = cli_dims(STDERR_FILENO);
     va_list args;
     va_start(args, format);
     if (dim) fputs("\033[2m", stderr);

@@ -99,7 +99,12 @@ int cli_parse(const cli_command *command, int argc, char **argv, const char **op
 int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));  // returns CLI_FAILED
 int cli_wrong(const char *format, ...) __attribute__((format(printf, 1, 2))); // returns CLI_USAGE
 void cli_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); // the same, and things go on
-void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2))); // information; dim on a terminal, no prefix
+void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2))); // information; dim where cli_dims, no prefix
+
+// Whether a file descriptor is a terminal that moves its cursor when told to: not one that calls itself dumb.
+bool cli_draws(int fd);
+// The same, and the person has not asked for text without looks (NO_COLOR).
+bool cli_dims(int fd);
 
 // ---- Input -------------------------------------------------------------------------------------------------------
 typedef struct cli_text {

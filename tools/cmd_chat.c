@@ -73,7 +73,7 @@ static int parse(chat *c, int argc, char **argv) {
                  "standard output, everything else to standard error.\n\n"
                  "examples:\n"
                  "  wattle chat --system \"You answer in one sentence.\"\n"
-                 "  printf 'My name is Ada.\\nWhat is my name?\\n' | wattle chat --temp 0\n"};
+                 "  printf 'What is the largest ocean on Earth?\\nAnd the second largest?\\n' | wattle chat --temp 0\n"};
     int n_operands = 0;
     return cli_parse(&command, argc, argv, NULL, 0, &n_operands);
 }

@@ -204,7 +204,7 @@ static int score_chunk(perplexity *p, size_t begin, size_t end, bool with_bos, w
         p->n_run += (uint64_t)n;
         int code = score_rows(p, first, n - extra, end, extra);
         if (code != CLI_GO) return code;
-        if (isatty(STDERR_FILENO)) fprintf(stderr, "\r%zu of %zu tokens", at, p->n_tokens);
+        if (cli_draws(STDERR_FILENO)) fprintf(stderr, "\r%zu of %zu tokens", at, p->n_tokens);
         if (cli_interrupted()) return cli_fail("interrupted after %zu of %zu tokens", at, p->n_tokens), CLI_INTERRUPTED;
     }
     wtl_seq_close(p->session, seq);
@@ -222,7 +222,7 @@ static int score_all(perplexity *p, wtl_error *err) {
         if (code != CLI_GO) return code;
         begin = end;
     }
-    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+    if (cli_draws(STDERR_FILENO)) fputs("\r\033[K", stderr);
     if (p->n_scored == 0) return cli_fail("chunks of %zu tokens leave nothing to score: raise -c", chunk);
     FILE *out = p->out;
     p->out = NULL;

@@ -62,8 +62,8 @@ static int sample_watts(tel_meter *meter, size_t domain, double seconds, double 
     meters_sum sum = {0};
     uint64_t start = tel_meter_now(meter);
     for (double gone = 0; gone < seconds && meters_sleep(0.1); gone = (double)(tel_meter_now(meter) - start) / 1e9)
-        if (isatty(STDERR_FILENO)) fprintf(stderr, "\r  sampling, %.0f s left \033[K", seconds - gone);
-    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+        if (cli_draws(STDERR_FILENO)) fprintf(stderr, "\r  sampling, %.0f s left \033[K", seconds - gone);
+    if (cli_draws(STDERR_FILENO)) fputs("\r\033[K", stderr);
     if (cli_interrupted()) return CLI_INTERRUPTED;
     meters_sum_follow(&sum, meter, domain);
     meters_sum from = {0};

@@ -46,13 +46,14 @@ static bool all_settled(const tel_meter *meter) {
 
 // At least `seconds`, and until every domain has resolved one second if that is soon; not when less than a second was asked for.
 static bool sample(const tel_meter *meter, double seconds) {
-    bool terminal = isatty(STDERR_FILENO);
+    const bool terminal = cli_draws(STDERR_FILENO);
+    const char *dim = cli_dims(STDERR_FILENO) ? "\033[2m" : "", *bright = *dim ? "\033[0m" : "";
     double most = seconds < 1 ? seconds : seconds + SETTLE_S;
     uint64_t start = cli_now_ns();
     for (double gone = 0; !cli_interrupted(); gone = (double)(cli_now_ns() - start) / 1e9) {
         if (gone >= seconds && (gone >= most || all_settled(meter))) break;
-        if (terminal && gone < seconds) fprintf(stderr, "\r\033[2msampling %.1f of %.1f s\033[0m", gone, seconds);
-        else if (terminal) fputs("\r\033[2mwaiting for a slow sensor\033[K\033[0m", stderr);
+        if (terminal && gone < seconds) fprintf(stderr, "\r%ssampling %.1f of %.1f s%s", dim, gone, seconds, bright);
+        else if (terminal) fprintf(stderr, "\r%swaiting for a slow sensor\033[K%s", dim, bright);
         meters_sleep(0.05);
     }
     if (terminal) fputs("\r\033[K", stderr);

@@ -40,6 +40,7 @@ static void take_lap(watch *w) {
 
 static void draw(watch *w) {
     if (w->drawn) cli_printf("\033[%zuA", w->n);
+    cli_printf("\033[?7l"); // cut at the edge of a narrow terminal: lines that wrap would not be met again
     w->drawn = true;
     for (size_t i = 0; i < w->n; i++) {
         char text[METERS_TEXT], total_text[METERS_TEXT], bar[BAR + 1];
@@ -53,6 +54,7 @@ static void draw(watch *w) {
         meters_text(&total, 1, "J", is_modelled(w, i), total_text);
         cli_printf("\r\033[K%-14.14s %s  %-26s  since start %s\n", w->info[i].name, bar, text, total.known ? total_text : "-");
     }
+    cli_printf("\033[?7h");
 }
 
 static void print_line(const watch *w) {
@@ -140,7 +142,7 @@ static void loop(watch *w) {
 int meters_watch(tel_meter *meter, const meters_run *run) {
     watch *w = calloc(1, sizeof *w);
     if (!w) return cli_fail("out of memory");
-    *w = (watch){.meter = meter, .run = run, .n = tel_meter_n_counting(meter), .redraw = isatty(STDOUT_FILENO), .start_ns = cli_now_ns()};
+    *w = (watch){.meter = meter, .run = run, .n = tel_meter_n_counting(meter), .redraw = cli_draws(STDOUT_FILENO), .start_ns = cli_now_ns()};
     if (w->n > DOMAINS_MAX) w->n = DOMAINS_MAX;
     for (size_t i = 0; i < w->n; i++) w->info[i] = tel_meter_domain(meter, i);
     tel_recording *recording = NULL;

@@ -122,14 +122,28 @@ TEST(Chat, FullDiskAndClosedPipeEnd) {
     EXPECT_NE(r.err.find("standard output cannot be written"), std::string::npos) << r.err;
 }
 
+TEST(Chat, AnInterruptWhileThePipeIsSilentIsNoError) {
+    TempDir dir;
+    RunOptions o;
+    o.env = {"D=" + dir.path()};
+    o.before = {"bash", "-c",
+                "mkfifo $D/in; \"$@\" <$D/in >$D/out 2>$D/err & exec 3>$D/in; echo hello >&3; until grep -q 'no joules' $D/err; do sleep 0.05; done; sleep 0.2; "
+                "kill -INT $!; wait $!; code=$?; cat $D/err >&2; exit $code",
+                "bash"};
+    RunResult r = run_wattle(chat_args(), o);
+    EXPECT_EQ(r.code, 130) << r.err;
+    EXPECT_EQ(r.err.find("wattle: "), std::string::npos) << r.err;
+}
+
 // ---- On a terminal ------------------------------------------------------------------------------------------------
 class Terminal {
   public:
-    explicit Terminal(std::vector<std::string> args) {
+    explicit Terminal(std::vector<std::string> args, const char *term = "xterm", const char *no_color = "") {
         struct winsize size = {24, 100, 0, 0};
         child_ = forkpty(&fd_, nullptr, nullptr, &size);
         if (child_ == 0) {
-            setenv("TERM", "xterm", 1);
+            setenv("TERM", term, 1);
+            setenv("NO_COLOR", no_color, 1);
             setenv("HOME", home_.path().c_str(), 1);
             setenv("LC_ALL", "C.UTF-8", 1);
             unsetenv("XDG_STATE_HOME");
@@ -197,6 +211,22 @@ TEST(ChatTerminal, APasteIsOneMessage) {
     Json j(read_whole(t.home("t.json")));
     EXPECT_STREQ(json_string_value(json_object_get(json_array_get(j.at("messages"), 0), "content")), "line one\nline two\nline three");
     EXPECT_EQ(t.wait("\004"), 0);
+}
+
+TEST(ChatTerminal, LooksAreForTerminalsThatHaveThemAndPeopleWhoWantThem) {
+    const struct {
+        const char *term, *no_color;
+        bool dim, draws;
+    } cases[] = {{"xterm", "", true, true}, {"xterm", "1", false, true}, {"dumb", "", false, false}};
+    for (const auto &c : cases) {
+        Terminal t(chat_args(), c.term, c.no_color);
+        ASSERT_TRUE(t.expect("> ")) << t.seen;
+        t.type("hello\r");
+        ASSERT_TRUE(t.expect("no joules")) << t.seen;
+        EXPECT_EQ(t.wait("\004"), 0);
+        EXPECT_EQ(t.seen.find("\033[2m") != std::string::npos, c.dim) << c.term << ' ' << c.no_color << ": " << t.seen;
+        EXPECT_EQ(t.seen.find('\033') != std::string::npos, c.draws) << c.term << ' ' << c.no_color << ": " << t.seen;
+    }
 }
 
 // While no line is asked for the terminal itself takes Ctrl-D, and leaves a NUL.
