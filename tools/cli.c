@@ -103,7 +103,7 @@ static int set_number(const origin *from, const cli_option *option, const char *
         else *(double *)option->value = value;
         return CLI_GO;
     }
-    snprintf(rule, sizeof rule, "must be %s%.15g to %.15g", whole ? "" : integer ? "a whole number, " : "a number, ", option->min,
+    snprintf(rule, sizeof rule, "must be %s%.16g to %.16g", whole ? "" : integer ? "a whole number, " : "a number, ", option->min,
              option->max);
     return refuse(from, option, text, rule);
 }

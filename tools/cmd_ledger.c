@@ -12,7 +12,7 @@
 static const char *const by_names[] = {"day", "model", "user", "source", "phase", "conversation"}; // in the order of ledger_by
 
 typedef struct ledger_args {
-    const char *file, *by, *since, *until, *model, *user, *format, *table;
+    const char *file, *by, *since, *until, *model, *user, *format, *table; // table: NULL, requests
     bool json;
 } ledger_args;
 
@@ -22,6 +22,7 @@ static int make_view(const ledger_args *args, ledger_view *view) {
     for (size_t i = 0; i < CLI_COUNT(by_names); i++)
         if (strcmp(args->by, by_names[i]) == 0) view->by = (ledger_by)i;
     if (args->json && args->format) return cli_wrong("ledger: --json and --export exclude each other");
+    if (args->table && !args->format) return cli_wrong("ledger: --table %s needs --export csv or jsonl", args->table);
     if (!ledger_parse_since(args->since, (int64_t)time(NULL) * 1000, &view->filter.from_ms))
         return cli_wrong("ledger: --since %s: must be a day (2026-03-01), a number of days (7d) or all", args->since);
     if (!ledger_parse_until(args->until, &view->filter.to_ms))
@@ -31,13 +32,13 @@ static int make_view(const ledger_args *args, ledger_view *view) {
 }
 
 static bool show(ledger_db *db, const ledger_args *args, const ledger_view *view, char err[LEDGER_ERR]) {
-    const ledger_table which = strcmp(args->table, "domains") == 0 ? LEDGER_DOMAINS : LEDGER_REQUESTS;
+    const ledger_table which = args->table && strcmp(args->table, "domains") == 0 ? LEDGER_DOMAINS : LEDGER_REQUESTS;
     if (args->format) return ledger_export(db, which, &view->filter, strcmp(args->format, "jsonl") == 0, err);
     return args->json ? ledger_report_json(db, view, err) : ledger_report_table(db, view, err);
 }
 
 int cmd_ledger(int argc, char **argv) {
-    ledger_args args = {.by = "day", .since = "7d", .table = "requests"};
+    ledger_args args = {.by = "day", .since = "7d"};
     const cli_option options[] = {
         {.name = "by", .kind = CLI_STRING, .value = &args.by, .arg = "WHAT", .choices = "day|model|phase|user|source|conversation",
          .help = "one group for each day, model, phase, user, source or conversation (default day)"},
@@ -45,8 +46,8 @@ int cmd_ledger(int argc, char **argv) {
         {.name = "until", .kind = CLI_STRING, .value = &args.until, .arg = "DAY", .help = "last day that counts (default: today)"},
         {.name = "model", .letter = 'm', .kind = CLI_STRING, .value = &args.model, .arg = "NAME", .help = "only requests to this model"},
         {.name = "user", .kind = CLI_STRING, .value = &args.user, .arg = "LABEL", .help = "only requests with this user label"},
-        {.name = "export", .kind = CLI_STRING, .value = &args.format, .arg = "FORMAT", .choices = "csv|jsonl", .help = "every row, for other programs"},
-        {.name = "table", .kind = CLI_STRING, .value = &args.table, .arg = "NAME", .choices = "requests|domains", .help = "which rows to export (default requests)"},
+        {.name = "export", .kind = CLI_STRING, .value = &args.format, .arg = "FORMAT", .choices = "csv|jsonl", .help = "csv or jsonl: every row, for other programs"},
+        {.name = "table", .kind = CLI_STRING, .value = &args.table, .arg = "NAME", .choices = "requests|domains", .help = "with --export: requests (default), or domains, the intervals of each energy source"},
         CLI_OPTION_JSON(&args.json),
         CLI_OPTION_LEDGER(&args.file),
     };

@@ -61,7 +61,7 @@ int energy_desk_open(energy_desk *desk, const wtl_engine *engine) {
     if (desk->opening) pthread_join(desk->opener, NULL);
     desk->opening = false;
     if (desk->troubled) cli_warn("energy ledger: %s", desk->trouble);
-    if (!desk->off && desk->result == TEL_ERR_INVALID) return cli_wrong("%s: %s", desk->command, desk->error.message);
+    if (!desk->off && desk->result == TEL_ERR_INVALID) return cli_meter_refused(desk->command, desk->options.source, desk->error.message);
     if (!desk->off && desk->result != TEL_OK) return cli_fail("%s", desk->error.message);
     desk->fit_path = fit_path();
     desk->sources = list_of(desk->meter, false);

@@ -29,6 +29,10 @@ int cli_meter_options(const char *command, const cli_meter *given, tel_options *
     return CLI_GO;
 }
 
+int cli_meter_refused(const char *command, const char *source, const char *why) {
+    return cli_wrong("%s: --meter %s: %s", command, source ? source : "auto", why);
+}
+
 int cli_meter_open(const char *command, const cli_meter *given, tel_meter **out) {
     tel_options options;
     tel_error err = {0};
@@ -36,5 +40,5 @@ int cli_meter_open(const char *command, const cli_meter *given, tel_meter **out)
     if (code != CLI_GO) return code;
     tel_result result = tel_meter_open(&options, out, &err);
     if (result == TEL_OK) return CLI_GO;
-    return result == TEL_ERR_INVALID ? cli_wrong("%s: %s", command, err.message) : cli_fail("%s: %s", command, err.message);
+    return result == TEL_ERR_INVALID ? cli_meter_refused(command, given->source, err.message) : cli_fail("%s: %s", command, err.message);
 }

@@ -30,5 +30,7 @@ typedef struct cli_meter { // zero: automatic
 int cli_meter_options(const char *command, const cli_meter *given, tel_options *out);
 // The same and tel_meter_open. CLI_GO, CLI_USAGE or CLI_FAILED.
 int cli_meter_open(const char *command, const cli_meter *given, tel_meter **out);
+// The sentence for a source (NULL: none was named) that telemetry refuses as no source at all. CLI_USAGE.
+int cli_meter_refused(const char *command, const char *source, const char *why);
 
 #endif

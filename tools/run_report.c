@@ -17,10 +17,18 @@ static json_t *real_or_null(bool known, double value) { return known && isfinite
 // Three decimals of a millisecond or a rate are more than the clock gives.
 static json_t *rounded(bool known, double value) { return real_or_null(known, round(value * 1000) / 1000); }
 
+// " in 0.226 s (328.1 tokens/s)", or nothing where no step ran: a reply of one token comes from prefill alone.
+static const char *pace(char out[64], int64_t n_steps, uint64_t ns) {
+    out[0] = '\0';
+    if (n_steps > 0 && ns > 0) snprintf(out, 64, " in %.3f s (%.1f tokens/s)", seconds(ns), per_second(n_steps, ns));
+    return out;
+}
+
 void run_report_summary(const run_report *r) {
-    cli_note("prompt: %lld token%s in %.3f s (%.1f tokens/s); decoded: %lld token%s in %.3f s (%.1f tokens/s)", (long long)r->prompt_done_tok,
-             r->prompt_done_tok == 1 ? "" : "s", seconds(r->prefill_ns), per_second(r->prompt_done_tok, r->prefill_ns), (long long)r->completion_tok,
-             r->completion_tok == 1 ? "" : "s", seconds(r->decode_ns), per_second(r->decode_steps, r->decode_ns));
+    char prefill[64], decode[64];
+    cli_note("prompt: %lld token%s%s; decoded: %lld token%s%s", (long long)r->prompt_done_tok, r->prompt_done_tok == 1 ? "" : "s",
+             pace(prefill, r->prompt_done_tok, r->prefill_ns), (long long)r->completion_tok, r->completion_tok == 1 ? "" : "s",
+             pace(decode, r->decode_steps, r->decode_ns));
     static const struct {
         const char *reason, *words;
     } ends[] = {{"end", "the model ended the reply"}, {"stop", "stop string"},        {"length", "length limit (-n)"},

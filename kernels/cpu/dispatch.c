@@ -16,16 +16,17 @@ static bool isa_from_name(const char *name, cpu_isa *out) {
 }
 
 wtl_status cpu_isa_choose(const char *mask, cpu_isa *out, wtl_error *err) {
+    const char *from = mask ? "" : "WTL_CPU_MASK: "; // who asked, for the sentence
     if (!mask) mask = getenv("WTL_CPU_MASK");
     if (mask && *mask) {
         cpu_isa named;
         if (!isa_from_name(mask, &named)) {
             return wtl_fail(err, WTL_ERR_INVALID,
-                            "no instruction set is called \"%s\"; there are scalar, avx2, avxvnni, avx512vnni, neon_dotprod and neon_i8mm",
+                            "%sno instruction set is called \"%s\"; there are scalar, avx2, avxvnni, avx512vnni, neon_dotprod and neon_i8mm", from,
                             mask);
         }
         if (!cpu_isa_available(named)) {
-            return wtl_fail(err, WTL_ERR_UNSUPPORTED, "instruction set %s was asked for, but this machine does not have it", mask);
+            return wtl_fail(err, WTL_ERR_UNSUPPORTED, "%sinstruction set %s was asked for, but this machine does not have it", from, mask);
         }
         *out = named;
         return WTL_OK;

@@ -61,8 +61,20 @@ TEST(Reply, SummaryGoesToStandardError) {
     EXPECT_EQ(r.err.find('\033'), std::string::npos); // no colours where there is no terminal
 }
 
+// The only token comes from prefill: a speed of decoding is not known, and not 0.
+TEST(Reply, OneTokenHasNoDecodingSpeed) {
+    RunResult r = reply({"-p", "hello", "-n", "1", "--ignore-eos", "--meter", "none", "--ledger", "none"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    EXPECT_NE(r.err.find("decoded: 1 token\n"), std::string::npos) << r.err;
+    EXPECT_EQ(r.err.find("(0.0 tokens/s)"), std::string::npos) << r.err;
+}
+
+TEST(Reply, AWrongInstructionSetNamesItsVariable) {
+    expect_sentence(reply({"-p", "hello", "--ledger", "none"}, with_env({"WTL_CPU_MASK=sse2"})), 1, {"WTL_CPU_MASK", "\"sse2\"", "avx2"});
+}
+
 TEST(Reply, WrongMeterIsWrongUsage) {
-    expect_sentence(reply({"-p", "hello", "--meter", "foo", "--ledger", "none"}), 2, {"run: there is no energy source 'foo'"});
+    expect_sentence(reply({"-p", "hello", "--meter", "foo", "--ledger", "none"}), 2, {"run: --meter foo: there is no energy source 'foo'"});
 }
 
 // The limit's signal would end the process where nothing but the ledger could not be written.

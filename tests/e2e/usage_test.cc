@@ -54,6 +54,7 @@ TEST(Usage, UnknownOptionPointsToHelp) {
     expect_sentence(run_wattle({"run", "--json=yes"}), 2, {"--json", "no value"});
     expect_sentence(run_wattle({"run", "-n"}), 2, {"--n-predict", "needs a value"});
     expect_sentence(run_wattle({"run", "words", "here"}), 2, {"'words'"});
+    expect_sentence(run_wattle({"run", "--seed", "-1"}), 2, {"--seed -1", "0 to 9007199254740991\n"});
 }
 
 TEST(Usage, ServeTakesTheCacheTypesOfLlamaServerTogether) {

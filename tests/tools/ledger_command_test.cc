@@ -53,6 +53,11 @@ TEST(LedgerCommand, AnEmptyLedgerIsNoError) {
     EXPECT_TRUE(has(r.out, "0 rows yet")) << r.out;
 }
 
+TEST(LedgerCommand, ATableOfRowsIsAnExport) {
+    TempDir dir;
+    expect_sentence(ask(dir.path("none.db"), {"--table", "domains"}), 2, {"--table domains", "--export"});
+}
+
 TEST(LedgerCommand, NothingFoundNamesTheFilterThatMayBeTheReason) {
     TempDir dir;
     const string path = fill(dir, 1700000000000);
