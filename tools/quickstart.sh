@@ -10,6 +10,7 @@ echo "wattle quickstart: build in $build/, the model goes to ${XDG_CACHE_HOME:-$
 bash tools/install_packages.sh cmake gcc libc6-dev make pkg-config libpcre2-dev libutf8proc-dev libjansson-dev libsqlite3-dev libmicrohttpd-dev libedit-dev \
     libopenblas-dev curl python3 python3-pip ca-certificates
 
+[ -x "$build/wattle" ] || echo "building: a few minutes"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 if ! { cmake -B "$build" && cmake --build "$build" --target wattle -j "$(nproc)"; } >"$log" 2>&1; then
