@@ -82,7 +82,7 @@ static int tokenize(perplexity *p, wtl_error *err) {
         if (p->n_tokens <= cap) break;
         cap = p->n_tokens;
     }
-    if (p->n_tokens < 2) return cli_fail("the text has %zu tokens: at least 2 are needed", p->n_tokens);
+    if (p->n_tokens < 2) return cli_fail("the text has %zu token%s: at least 2 are needed", p->n_tokens, p->n_tokens == 1 ? "" : "s");
     return CLI_GO;
 }
 

@@ -398,7 +398,8 @@ TEST(ServerFails, WithASentence) {
     expect_sentence(run_wattle({"serve", "--port", "0", "-m", bad, "--meter", "none"}), 1, {"bad.gguf"});
     expect_sentence(run_wattle({"serve", "--port", "0", "-m", dir.path("none.gguf")}), 1, {"none.gguf"});
     expect_sentence(run_wattle({"serve", "--port", "0", "-m", model.path(), "--host", "192.0.2.1"}), 1, {"192.0.2.1"});
-    expect_sentence(run_wattle({"serve", "--port", "0", "-m", model.path(), "--meter", "none", "--chat-template", "no-such"}), 1, {"no-such", "chatml"});
+    expect_sentence(run_wattle({"serve", "--port", "0", "-m", model.path(), "--meter", "none", "--chat-template", "no-such"}), 1, {"no-such", "no file", "chatml"});
+    expect_sentence(run_wattle({"serve", "--port", "0", "-m", model.path(), "--meter", "none", "--chat-template", "/usr"}), 1, {"/usr", "directory"});
     expect_sentence(run_wattle({"serve", "--port", "70000"}), 2, {"--port", "65535"});
     expect_sentence(run_wattle({"serve", "-m", model.path(), "--meter", "nonsense"}), 2, {"nonsense"});
     expect_sentence(run_wattle({"serve", "-m", model.path(), "--meter", "require", "--port", "0"}, with_env({"WTL_SYSFS_ROOT=" + dir.path(), "WTL_NVML_PATH=/nowhere"})), 1, {"source"});

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tools/chat_prompt.h"
 #include "tools/folders.h"
 #include "tools/serve/energies.h"
 #include "tools/serve/finisher.h"
@@ -29,7 +30,7 @@
 #include "tools/serve/server_log.h"
 #include "tools/thread_profile.h"
 
-enum { CANCEL_MAX = 256, TEMPLATE_MAX = 4 << 20 };
+enum { CANCEL_MAX = 256 };
 static const uint64_t WAIT_NS = 3600ull * 1000000000u; // of an idle engine: something wakes it when there is work
 static const uint64_t CUT_NS = 2000000000; // for the last bytes of cancelled answers
 static const uint64_t ECHO_NS = 100000000; // a second signal within this is the first one again: `timeout` and shells send one to process and group
@@ -50,36 +51,8 @@ static int fail_load(life *l, const char *sentence) {
     return CLI_FAILED;
 }
 
-static bool is_builtin(const char *name) {
-    for (size_t i = 0; wtl_chat_builtin(i); i++)
-        if (strcmp(name, wtl_chat_builtin(i)) == 0) return true;
-    return false;
-}
-
-// --chat-template is a built-in's name, or a file.
 static int open_chat(life *l, wtl_error *err) {
-    const char *given = l->s.options.chat_template;
-    wtl_chat_options options = {.engine = l->s.engine};
-    char *source = NULL;
-    if (given && is_builtin(given)) options.name = given;
-    FILE *file = given && !options.name ? fopen(given, "rb") : NULL;
-    if (file) {
-        source = malloc(TEMPLATE_MAX);
-        options.source_len = source ? fread(source, 1, TEMPLATE_MAX, file) : 0;
-        const bool good = source && !ferror(file) && options.source_len < TEMPLATE_MAX;
-        fclose(file);
-        if (!good) {
-            free(source);
-            return fail_load(l, "--chat-template: the file cannot be read, or has more than 4 MiB");
-        }
-        options.source = source;
-        options.source_name = given;
-    } else if (given) {
-        options.name = given; // neither: the runtime's sentence lists the names
-    }
-    const wtl_status status = wtl_chat_open(&options, &l->s.chat, err);
-    free(source);
-    return status == WTL_OK ? CLI_GO : fail_load(l, err->message);
+    return chat_prompt_open(l->s.engine, l->s.options.chat_template, &l->s.chat, err) == WTL_OK ? CLI_GO : fail_load(l, err->message);
 }
 
 static int open_batch(life *l, wtl_error *err) {
