@@ -37,6 +37,17 @@ TEST(Usage, Version) {
     EXPECT_EQ(r.out.rfind("wattle ", 0), 0u) << r.out;
 }
 
+TEST(Usage, CMakeInstallsTheProgram) {
+    TempDir dir;
+    RunOptions o;
+    o.env = {"D=" + dir.path()};
+    o.before = {"bash", "-c", "cmake --install \"$(dirname \"$1\")\" --prefix \"$D\" >/dev/null && exec \"$D/bin/wattle\" --version", "bash"};
+    RunResult r = run_wattle({}, o);
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(r.out.rfind("wattle ", 0), 0u) << r.out;
+    EXPECT_TRUE(std::filesystem::exists(dir.path("share/doc/wattle/README.md"))); // where the systemd unit says it is
+}
+
 TEST(Usage, UnknownCommandNamesTheNearest) {
     expect_sentence(run_wattle({"rnu"}), 2, {"'rnu'", "wattle run"});
     expect_sentence(run_wattle({"tokenise"}), 2, {"wattle tokenize"});
