@@ -64,7 +64,7 @@ static int parse(perplexity *p, int argc, char **argv) {
     };
     const cli_command command = {.name = "perplexity", .summary = "measure how well a model predicts a text", .operands = "",
                                  .options = options, .n_options = CLI_COUNT(options),
-                                 .notes = "Names of control tokens in the text become those tokens.\n\nexample:\n  wattle perplexity -f book.txt -c 2048\n"};
+                                 .notes = "Perplexity is per token: it ranks models of one vocabulary only. Names of control tokens in the text become those tokens.\n\nexample:\n  wattle perplexity -f book.txt -c 2048\n"};
     int n_operands = 0;
     return cli_parse(&command, argc, argv, NULL, 0, &n_operands);
 }
