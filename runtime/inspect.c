@@ -193,6 +193,11 @@ static const char *without_path(const char *message, const char *path) {
     return strncmp(message, path, len) == 0 && strncmp(message + len, ": ", 2) == 0 ? message + len + 2 : message;
 }
 
+static int32_t file_type(const gguf_file *gguf) {
+    uint32_t type = 0;
+    return gguf_get_u32(gguf, "general.file_type", &type, NULL) == WTL_OK && type <= INT32_MAX ? (int32_t)type : -1;
+}
+
 static void describe_model(wtl_file *file) {
     wtl_file_info *info = &file->info;
     wtl_model_config config;
@@ -222,6 +227,7 @@ wtl_status wtl_file_open(const char *path, wtl_file **out, wtl_error *err) {
     if (!status) {
         file->info.version = gguf_version(file->gguf);
         file->info.file_bytes = gguf_file_bytes(file->gguf);
+        file->info.file_type = file_type(file->gguf);
         describe_model(file);
         status = describe_tensors(file, err);
     }

@@ -260,6 +260,7 @@ typedef struct wtl_file_info { // strings borrowed; 0 or "" where the file does 
     uint64_t kv_bytes_per_token_q8_0; // the same for q8_0; 0 when the architecture is not supported
     uint32_t n_layers, n_embd, n_ff, n_heads, n_heads_kv, head_dim, n_ctx_train, n_vocab, window, n_window_layers;
     const char *vocab_model, *vocab_pre;
+    int32_t file_type;    // general.file_type: llama.cpp's number for the mixture of tensor types; -1 where the file does not say
     const char *obstacle; // why wtl_engine_open would refuse the file, a sentence; "" when nothing is known against it
 } wtl_file_info;
 

@@ -49,8 +49,8 @@ typedef struct bench_model {
     const char *path;  // borrowed
     wtl_engine *engine;
     wtl_engine_info info;
-    char type[96];     // "llama 134.52M Q4_1": architecture, parameters, the type that most weights have
-    bool float_weights; // that type is F32, F16 or BF16
+    char type[96];     // "llama 134.52M Q4_K - Medium": architecture, parameters, what the file says it is, else the type of most weights
+    bool float_weights; // most weights are F32, F16 or BF16
     uint64_t tensor_bytes, n_params, load_ns;
     int32_t asked_threads;
 } bench_model;

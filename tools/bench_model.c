@@ -7,6 +7,15 @@
 
 static bool is_float(const char *type) { return strcmp(type, "F32") == 0 || strcmp(type, "F16") == 0 || strcmp(type, "BF16") == 0; }
 
+// llama.cpp's names of general.file_type, as far as wattle runs the types: a mixture is named after what it mostly is.
+static const char *mixture(int32_t file_type) {
+    static const char *const names[] = {[0] = "all F32", [1] = "F16", [2] = "Q4_0", [3] = "Q4_1", [7] = "Q8_0", [8] = "Q5_0", [9] = "Q5_1", [10] = "Q2_K - Medium",
+                                        [11] = "Q3_K - Small", [12] = "Q3_K - Medium", [13] = "Q3_K - Large", [14] = "Q4_K - Small", [15] = "Q4_K - Medium",
+                                        [16] = "Q5_K - Small", [17] = "Q5_K - Medium", [18] = "Q6_K", [21] = "Q2_K - Small", [25] = "IQ4_NL - 4.5 bpw",
+                                        [30] = "IQ4_XS - 4.25 bpw", [32] = "BF16"};
+    return file_type >= 0 && (size_t)file_type < sizeof names / sizeof *names ? names[file_type] : NULL;
+}
+
 // The type that holds the most bytes of the file's tensors.
 static const char *main_type(const wtl_file *file, uint64_t n_tensors) {
     enum { TYPES_MAX = 40 };
@@ -35,9 +44,9 @@ static int describe_file(bench_model *m) {
     wtl_file *file = NULL;
     if (wtl_file_open(m->path, &file, &err) != WTL_OK) return cli_fail("%s", err.message);
     const wtl_file_info info = wtl_file_describe(file);
-    const char *type = main_type(file, info.n_tensors);
+    const char *type = main_type(file, info.n_tensors), *said = mixture(info.file_type);
     const double n = (double)info.n_params;
-    snprintf(m->type, sizeof m->type, "%s %.2f%s %s", info.arch, n >= 1e9 ? n / 1e9 : n / 1e6, n >= 1e9 ? "B" : "M", type);
+    snprintf(m->type, sizeof m->type, "%s %.2f%s %s", info.arch, n >= 1e9 ? n / 1e9 : n / 1e6, n >= 1e9 ? "B" : "M", said ? said : type);
     m->float_weights = is_float(type);
     m->tensor_bytes = info.tensor_bytes;
     m->n_params = info.n_params;

@@ -25,6 +25,7 @@ struct TinyOptions {
     unsigned seed = 1;
     std::string chat_template;        // "": none
     int n_more_tokens = 0;            // of the vocabulary, behind the others
+    int file_type = -1;               // general.file_type; -1: none
 };
 
 class TinyModel {
@@ -53,6 +54,7 @@ class TinyModel {
     void add_metadata() {
         const std::string a = o_.arch + ".";
         w_.str("general.architecture", o_.arch).str("general.name", "tiny " + o_.arch);
+        if (o_.file_type >= 0) w_.u32("general.file_type", (uint32_t)o_.file_type);
         w_.u32(a + "block_count", o_.n_layers).u32(a + "context_length", o_.n_ctx).u32(a + "embedding_length", o_.n_embd);
         w_.u32(a + "feed_forward_length", o_.n_ff).u32(a + "attention.head_count", o_.n_heads);
         w_.u32(a + "attention.head_count_kv", o_.n_heads_kv).u32(a + "attention.key_length", o_.head_dim);

@@ -192,6 +192,20 @@ TEST(BenchOutput, WrongUseGetsASentence) {
     EXPECT_EQ(bench({"-p", "512", "-n", "0", "-r", "1", "--no-limits"}).code, 0); // exactly full
 }
 
+// llama.cpp's names for the mixtures of types that a file says it has; the types of its tensors where it says none.
+TEST(BenchOutput, TheModelsTypeIsWhatTheFileSays) {
+    for (int type : {-1, 15, 2, 4, 999}) {
+        TinyOptions o;
+        o.type = WTL_DTYPE_Q4_0;
+        o.file_type = type;
+        TinyModel model(o);
+        RunResult r = run_wattle({"bench", "-m", model.path(), "-p", "8", "-n", "0", "-r", "1", "--no-limits", "-o", "jsonl"});
+        ASSERT_EQ(r.code, 0) << r.err;
+        const string text = Json(r.out).text("model_type");
+        EXPECT_EQ(text.substr(text.find(' ', 6) + 1), type == 15 ? "Q4_K - Medium" : "Q4_0") << text;
+    }
+}
+
 TEST(BenchOutput, AFullDiskAndAReaderThatLeft) {
     expect_sentence(bench(small({}), with_full_output()), 1, {"standard output", "No space left"});
     RunOptions leaves;

@@ -48,6 +48,7 @@ TEST(Inspect, TiedModelReadsEverythingPerToken) {
     EXPECT_STREQ(info.name, "Tiny");
     EXPECT_TRUE(info.arch_supported);
     EXPECT_STREQ(info.obstacle, "");
+    EXPECT_EQ(info.file_type, -1); // it does not say
     EXPECT_EQ(info.version, 3u);
     EXPECT_EQ(info.n_tensors, 3u);
     EXPECT_EQ(info.n_params, 640u + 4096 + 64);
