@@ -53,7 +53,7 @@ static json_t *report_json(const bench_bout *bout, const bench_limit *limit) {
         explained += (double)ops[i].ns;
     }
     char name[64];
-    return json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:o}", "test", bench_case_name(&bout->at, name, sizeof name), "model_filename", bout->model->path,
+    return json_pack("{s:s, s:o, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:o}", "test", bench_case_name(&bout->at, name, sizeof name), "model_filename", cli_json_text(bout->model->path),
                      "engine", bout->model->info.backend, "n_steps", (json_int_t)totals.n_steps, "ns_per_step", (double)totals.step_ns / (double)totals.n_steps,
                      "explained_frac", explained / (double)totals.step_ns, "limit_gb_per_s", limit->read_gb_per_s, "limit_gmac_per_s", limit->gmac_per_s,
                      "limit_int16_gmac_per_s", limit->int16_gmac_per_s, "ops", list);

@@ -37,7 +37,7 @@ static json_t *real_or_null(bool known, double value) { return known && isfinite
 static json_t *text_or_null(const char *text) { return text && *text ? json_string(text) : json_null(); }
 static void put(json_t *row, const char *name, json_t *value) { json_object_set_new(row, name, value); }
 static void put_integer(json_t *row, const char *name, uint64_t value) { put(row, name, json_integer((json_int_t)value)); }
-static void put_text(json_t *row, const char *name, const char *value) { put(row, name, json_string(value)); }
+static void put_text(json_t *row, const char *name, const char *value) { put(row, name, cli_json_text(value)); }
 
 // ---- llama-bench's --------------------------------------------------------------------------------------------------
 static void put_machine(json_t *row, const bench_model *m) {

@@ -125,6 +125,8 @@ int cli_model_path(const char *given, char **path);
 bool cli_put(const char *bytes, size_t len);                                // false once output has failed
 bool cli_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool cli_flush(void);
+// A JSON string; what is no UTF-8 in text, a file's name for instance, becomes U+FFFD. NULL when out of memory.
+json_t *cli_json_text(const char *text);
 bool cli_put_json(const json_t *value);                                     // one line; reals with 15 digits
 // Flushes. code, or CLI_FAILED with a message when output was lost for another reason than a reader that left.
 int cli_finish(int code);

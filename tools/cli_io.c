@@ -138,6 +138,24 @@ static int put_json_bytes(const char *bytes, size_t len, void *user) {
     return cli_put(bytes, len) ? 0 : -1;
 }
 
+json_t *cli_json_text(const char *text) {
+    size_t left = strlen(text), n = 0;
+    char *clean = malloc(3 * left + 1);
+    if (!clean) return NULL;
+    while (left) {
+        const size_t good = utf8_valid_length((const unsigned char *)text, left), bad = good < left;
+        memcpy(clean + n, text, good);
+        n += good;
+        if (bad) memcpy(clean + n, "\xEF\xBF\xBD", 3);
+        n += 3 * bad;
+        text += good + bad;
+        left -= good + bad;
+    }
+    json_t *value = json_stringn(clean, n);
+    free(clean);
+    return value;
+}
+
 bool cli_put_json(const json_t *value) {
     if (json_dump_callback(value, put_json_bytes, NULL, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)) != 0) {
         errno = ENOMEM;

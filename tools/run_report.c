@@ -50,10 +50,10 @@ json_t *run_report_json(const run_report *r) {
                                 "predicted_ms", rounded(true, (double)r->decode_ns / 1e6), "predicted_per_second",
                                 rounded(r->decode_steps > 0, per_second(r->decode_steps, r->decode_ns)), "ttft_ms",
                                 rounded(r->ttft_ns > 0, (double)r->ttft_ns / 1e6));
-    json_t *object = json_pack("{s:o, s:o, s:I, s:I, s:i, s:o, s:s, s:I, s:s, s:s, s:s, s:o}", //
+    json_t *object = json_pack("{s:o, s:o, s:I, s:I, s:i, s:o, s:s, s:I, s:o, s:s, s:s, s:o}", //
                      "text", json_stringn(r->text ? r->text : "", r->text_len), "tokens", tokens, "prompt_tokens",
                      (json_int_t)r->prompt_tok, "completion_tokens", (json_int_t)r->completion_tok, "cached_tokens", 0, "timings", timings,
-                     "stop_reason", r->stop_reason, "seed", (json_int_t)r->seed, "model", r->model, "arch", r->arch, "backend", r->backend,
+                     "stop_reason", r->stop_reason, "seed", (json_int_t)r->seed, "model", cli_json_text(r->model), "arch", r->arch, "backend", r->backend,
                      "energy", energy_json(&r->energy, r->meter));
     if (object && r->chat_template) json_object_set_new(object, "template", json_string(r->chat_template));
     if (object && r->forecast) json_object_set(object, "forecast", r->forecast);

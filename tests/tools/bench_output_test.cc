@@ -192,6 +192,20 @@ TEST(BenchOutput, WrongUseGetsASentence) {
     EXPECT_EQ(bench({"-p", "512", "-n", "0", "-r", "1", "--no-limits"}).code, 0); // exactly full
 }
 
+TEST(BenchOutput, NamesThatAreNoUtf8) {
+    TempDir dir;
+    const string model = dir.write("caf\xE9 \xED\xA0\x80.gguf", read_whole(tiny().path()));
+    for (const char *format : {"json", "csv", "sql"}) {
+        RunResult r = run_wattle({"bench", "-m", model, "-p", "8", "-n", "0", "-r", "1", "--no-limits", "-o", format});
+        EXPECT_EQ(r.code, 0) << r.err;
+        EXPECT_NE(r.out.find("caf\xEF\xBF\xBD \xEF\xBF\xBD"), string::npos) << r.out;
+    }
+    RunResult r = run_wattle({"bench", "-m", model, "-p", "8", "-n", "0", "-r", "1", "--no-limits", "--profile", "-o", "json"});
+    EXPECT_EQ(r.code, 0) << r.err;
+    r = run_wattle({"run", "-m", model, "-p", "hi", "-n", "1", "--json", "--ledger", "none", "--meter", "none"});
+    EXPECT_EQ(r.code, 0) << r.err;
+}
+
 // llama.cpp's names for the mixtures of types that a file says it has; the types of its tensors where it says none.
 TEST(BenchOutput, TheModelsTypeIsWhatTheFileSays) {
     for (int type : {-1, 15, 2, 4, 999}) {
