@@ -53,10 +53,16 @@ static json_t *report_json(const bench_bout *bout, const bench_limit *limit) {
         explained += (double)ops[i].ns;
     }
     char name[64];
-    return json_pack("{s:s, s:o, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:o}", "test", bench_case_name(&bout->at, name, sizeof name), "model_filename", cli_json_text(bout->model->path),
+    return json_pack("{s:s, s:o, s:s, s:I, s:f, s:f, s:o, s:o, s:o, s:o}", "test", bench_case_name(&bout->at, name, sizeof name), "model_filename", cli_json_text(bout->model->path),
                      "engine", bout->model->info.backend, "n_steps", (json_int_t)totals.n_steps, "ns_per_step", (double)totals.step_ns / (double)totals.n_steps,
-                     "explained_frac", explained / (double)totals.step_ns, "limit_gb_per_s", limit->read_gb_per_s, "limit_gmac_per_s", limit->gmac_per_s,
-                     "limit_int16_gmac_per_s", limit->int16_gmac_per_s, "ops", list);
+                     "explained_frac", explained / (double)totals.step_ns, "limit_gb_per_s", real_or_null(limit->read_gb_per_s > 0, limit->read_gb_per_s), "limit_gmac_per_s",
+                     real_or_null(limit->gmac_per_s > 0, limit->gmac_per_s), "limit_int16_gmac_per_s", real_or_null(limit->int16_gmac_per_s > 0, limit->int16_gmac_per_s), "ops", list);
+}
+
+static bool has_steps(const bench_bout *bout) {
+    wtl_profile totals = {0};
+    wtl_session_profile(bout->session, &totals, NULL, 0);
+    return totals.n_steps > 0;
 }
 
 int bench_profile_case(const bench_model *model, const bench_case *c, const bench_settings *settings, const bench_limit *limit, json_t *out) {
@@ -66,9 +72,10 @@ int bench_profile_case(const bench_model *model, const bench_case *c, const benc
     int code = bench_bout_open(&bout, model, c, true);
     if (code == CLI_GO) code = bench_bout_depth(&bout);
     if (code == CLI_GO && !settings->no_warmup) code = bench_bout_once(&bout, NULL, &ns);
-    if (code == CLI_GO) wtl_session_profile_reset(bout.session);
+    const bool warm = code == CLI_GO;
+    if (warm) wtl_session_profile_reset(bout.session);
     for (int32_t r = 0; r < settings->repetitions && code == CLI_GO; r++) code = bench_bout_once(&bout, &ignored, &ns);
-    if (code == CLI_GO) {
+    if (code == CLI_GO || (code == CLI_INTERRUPTED && warm && has_steps(&bout))) { // the steps that were done before Ctrl-C count
         json_t *report = report_json(&bout, limit);
         if (!report || json_array_append_new(out, report) != 0) code = cli_fail("out of memory for a profile");
     }
@@ -96,9 +103,12 @@ static void print_report(const json_t *report) {
     size_t i;
     const double ns = bench_number(report, "ns_per_step"), explained = bench_number(report, "explained_frac");
     double bytes = 0, macs = 0;
-    cli_printf("\n%s, %s, %s: %.3f ms a step (%.0f steps); memory %.1f GB/s, %.0f GMAC/s, of 16-bit numbers %.0f\n\n", bench_text(report, "model_filename"), bench_text(report, "test"),
-               bench_text(report, "engine"), ns / 1e6, bench_number(report, "n_steps"), bench_number(report, "limit_gb_per_s"), bench_number(report, "limit_gmac_per_s"),
-               bench_number(report, "limit_int16_gmac_per_s"));
+    cli_printf("\n%s, %s, %s: %.3f ms a step (%.0f steps)", bench_text(report, "model_filename"), bench_text(report, "test"), bench_text(report, "engine"), ns / 1e6,
+               bench_number(report, "n_steps"));
+    if (bench_has(report, "limit_gb_per_s"))
+        cli_printf("; memory %.1f GB/s, %.0f GMAC/s, of 16-bit numbers %.0f", bench_number(report, "limit_gb_per_s"), bench_number(report, "limit_gmac_per_s"),
+                   bench_number(report, "limit_int16_gmac_per_s"));
+    cli_printf("\n\n");
     cli_printf("| %-24s | %7s | %9s | %6s | %9s | %9s | %7s | %6s | %8s | %6s |\n", "per step", "time", "ms", "calls", "MB", "GMAC", "GB/s", "limit", "GMAC/s", "limit");
     cli_printf("| ------------------------ | ------: | --------: | -----: | --------: | --------: | ------: | -----: | -------: | -----: |\n");
     json_array_foreach(json_object_get(report, "ops"), i, op) {

@@ -102,6 +102,30 @@ TEST(BenchProfile, RealModel) {
     for (const Sums &s : profile(model, {"-p", "64", "-n", "16", "-r", "2"})) EXPECT_GE(s.explained, 0.95);
 }
 
+TEST(BenchProfile, CtrlCPrintsWhatIsDone) {
+    TinyModel model({});
+    RunOptions o;
+    o.before = {"timeout", "--preserve-status", "-s", "INT", "2"};
+    RunResult r = run_wattle({"bench", "--profile", "-m", model.path(), "-p", "64", "-n", "0", "-r", "100000", "--no-limits", "-o", "json"}, o);
+    EXPECT_EQ(r.code, 130) << r.err;
+    json_t *reports = json_loads(r.out.c_str(), 0, nullptr), *report = json_array_get(reports, 0);
+    ASSERT_NE(report, nullptr) << r.out;
+    EXPECT_GE(json_integer_value(json_object_get(report, "n_steps")), 1);
+    EXPECT_GE(json_number_value(json_object_get(report, "explained_frac")), 0.5);
+    json_decref(reports);
+}
+
+TEST(BenchProfile, LimitsThatWereNotMeasuredAreNoZeros) {
+    TinyModel model({});
+    RunResult r = run_wattle({"bench", "--profile", "-m", model.path(), "-p", "16", "-n", "0", "-r", "1", "--no-limits"});
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(r.out.find("memory 0.0"), string::npos) << r.out;
+    r = run_wattle({"bench", "--profile", "-m", model.path(), "-p", "16", "-n", "0", "-r", "1", "--no-limits", "-o", "json"});
+    json_t *reports = json_loads(r.out.c_str(), 0, nullptr), *report = json_array_get(reports, 0);
+    for (const char *name : {"limit_gb_per_s", "limit_gmac_per_s", "limit_int16_gmac_per_s"}) EXPECT_TRUE(json_is_null(json_object_get(report, name))) << name;
+    json_decref(reports);
+}
+
 TEST(BenchProfile, Formats) {
     TinyModel model({});
     RunResult table = run_wattle({"bench", "--profile", "-m", model.path(), "-p", "16", "-n", "0", "-r", "1"});
