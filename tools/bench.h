@@ -14,7 +14,7 @@
 #include "tools/cli.h"
 
 // ---- Tests: bench_case.c ------------------------------------------------------------------------------------------
-enum { BENCH_KV_MAX = 8, BENCH_PAIRS_MAX = 32, BENCH_PARALLEL_MAX = 2048 };
+enum { BENCH_KV_MAX = 8, BENCH_PAIRS_MAX = 32, BENCH_PARALLEL_MAX = 2048, BENCH_THREADS_MAX = 1024 }; // threads: the engine's limit
 
 typedef struct bench_params { // a test for every combination; empty lists stand for the defaults
     const char *models[32];

@@ -88,27 +88,40 @@ static bench_params with_defaults(const bench_params *given) {
 }
 
 // K and V have one type here: of all pairs those that are alike.
-static int push_kv(growing *g, const bench_params *p, bench_case c) {
+static void push_kv(growing *g, const bench_params *p, bench_case c) {
     for (size_t k = 0; k < p->n_type_k; k++)
         for (size_t v = 0; v < p->n_type_v; v++) {
-            if (p->type_k[k] != p->type_v[v]) {
-                if (p->n_type_k > 1 || p->n_type_v > 1) continue;
-                return cli_wrong("bench: -ctk %s -ctv %s: K and V must have the same type", kv_type_name(p->type_k[k]), kv_type_name(p->type_v[v]));
-            }
+            if (p->type_k[k] != p->type_v[v]) continue;
             c.kv_type = p->type_k[k];
             push_sizes(g, p, c);
         }
+}
+
+static bool is_among(const wtl_kv_type *types, size_t n, wtl_kv_type type) {
+    for (size_t i = 0; i < n; i++)
+        if (types[i] == type) return true;
+    return false;
+}
+
+// A type that is on one side alone would be in no test.
+static int check_kv(const bench_params *p) {
+    for (size_t k = 0; k < p->n_type_k; k++)
+        if (!is_among(p->type_v, p->n_type_v, p->type_k[k]))
+            return cli_wrong("bench: -ctk %s -ctv %s: K and V must have the same type", kv_type_name(p->type_k[k]), kv_type_name(p->type_v[0]));
+    for (size_t v = 0; v < p->n_type_v; v++)
+        if (!is_among(p->type_k, p->n_type_k, p->type_v[v]))
+            return cli_wrong("bench: -ctk %s -ctv %s: K and V must have the same type", kv_type_name(p->type_k[0]), kv_type_name(p->type_v[v]));
     return CLI_GO;
 }
 
 int bench_cases(const bench_params *params, bench_case **out, size_t *n) {
     const bench_params p = with_defaults(params);
     growing g = {0};
-    int code = CLI_GO;
+    int code = check_kv(&p);
     for (size_t m = 0; m < p.n_models && code == CLI_GO; m++)
-        for (size_t b = 0; b < p.n_batch.n && code == CLI_GO; b++)
-            for (size_t u = 0; u < p.n_ubatch.n && code == CLI_GO; u++)
-                code = push_kv(&g, &p, (bench_case){.model = p.models[m], .n_batch = p.n_batch.values[b], .n_ubatch = p.n_ubatch.values[u]});
+        for (size_t b = 0; b < p.n_batch.n; b++)
+            for (size_t u = 0; u < p.n_ubatch.n; u++)
+                push_kv(&g, &p, (bench_case){.model = p.models[m], .n_batch = p.n_batch.values[b], .n_ubatch = p.n_ubatch.values[u]});
     if (code == CLI_GO && g.no_memory) code = cli_fail("out of memory for the list of tests");
     if (code == CLI_GO && g.n == 0) code = cli_wrong("bench: nothing to measure: every -p and -n is 0");
     if (code != CLI_GO) {

@@ -58,7 +58,7 @@ bool bench_list_add(bench_list *list, const char *text, int32_t min, char *why, 
             list->n = n_before;
             return false;
         }
-        if (!*p) return true;
+        if (!*p || !p[1]) return true; // a comma may end the list, as llama-bench has it
     }
 }
 

@@ -1,4 +1,5 @@
 // Lists of whole numbers as llama-bench takes them: "1,2,4", ranges "first-last", "first-last+step", "first-last*factor", mixed.
+// A comma may end them.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WTL_TOOLS_BENCH_LIST_H
 #define WTL_TOOLS_BENCH_LIST_H

@@ -10,7 +10,9 @@
 #define OPTION_LIST(full, short_name, variable, help_text) \
     {.name = (full), .also = (short_name), .kind = CLI_LIST, .value = (variable), .arg = "LIST", .help = (help_text)}
 
-static int parse(bench_options *o, int argc, char **argv, const char **operands, int max_operands, int *n_operands) {
+enum { N_VARIED = 12 }; // options at the head of the table: what the other side of --vs may have otherwise
+
+static int parse(bench_options *o, bool other_side, int argc, char **argv, const char **operands, int max_operands, int *n_operands) {
     const cli_option options[] = {
         {.name = "model", .letter = 'm', .kind = CLI_LIST, .value = &o->models, .arg = "FILE", .help = "GGUF file; may be given several times (default: the model that `wattle fetch smollm2` gets)"},
         {.name = "n-prompt", .letter = 'p', .kind = CLI_LIST, .value = &o->n_prompt, .arg = "LIST", .help = "prompt tokens to prefill; 0: no such test (default 512)"},
@@ -23,6 +25,7 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
         {.name = "threads", .letter = 't', .kind = CLI_LIST, .value = &o->n_threads, .arg = "LIST", .help = "threads (default: the physical cores this process may use)"},
         OPTION_LIST("cache-type-k", "ctk", &o->type_k, "type of the KV cache: f16 (default), f32 or q8_0"),
         OPTION_LIST("cache-type-v", "ctv", &o->type_v, "the same, for V; both must be alike (default f16)"),
+        CLI_OPTION_BACKEND(&o->backend),
         {.name = "repetitions", .letter = 'r', .kind = CLI_INT, .value = &o->repetitions, .arg = "N", .min = 1, .max = 100000, .help = "of each test, besides the warm-up (default 5)"},
         {.name = "delay", .kind = CLI_INT, .value = &o->delay_s, .arg = "S", .min = 0, .max = 86400, .help = "seconds of rest before each test (default 0)"},
         {.name = "no-warmup", .kind = CLI_FLAG, .value = &o->no_warmup, .help = "start the clock with the first run"},
@@ -36,11 +39,11 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
         {.name = "calibrate", .kind = CLI_FLAG, .value = &o->calibrate, .help = "choose thread counts for prompts and replies apart, in two seconds, and keep them for run, chat and serve without -t; md or json"},
         {.name = "plot", .kind = CLI_STRING, .value = &o->plot, .arg = "FILE.svg", .help = "draw tokens/s, and joules a token where known, over the first list that has several values (needs gnuplot)"},
         {.name = "progress", .kind = CLI_FLAG, .value = &o->progress, .help = "say on standard error what is running"},
-        CLI_OPTION_BACKEND(&o->backend),
         CLI_OPTIONS_METER(&o->meter),
     };
     const cli_command command = {
-        .name = "bench", .summary = "measure speed and joules of a model on this machine", .operands = "[--compare A.json B.json]", .options = options, .n_options = CLI_COUNT(options),
+        .name = other_side ? "bench --vs" : "bench", .summary = "measure speed and joules of a model on this machine",
+        .operands = other_side ? "" : "[--compare A.json B.json]", .options = options, .n_options = other_side ? N_VARIED : CLI_COUNT(options),
         .notes = "LIST: numbers between commas and ranges first-last, first-last+step, first-last*factor; every combination is a test.\n"
                  "Options, tests and fields are llama-bench's, so that its scripts can read the output; our fields come behind them\n"
                  "(joules are the means of one repetition, null with a reason where no source can be read; GB/s counts weights and KV,\n"
@@ -59,6 +62,12 @@ static int parse(bench_options *o, int argc, char **argv, const char **operands,
 }
 
 // ---- Lists ----------------------------------------------------------------------------------------------------------
+static int check_most(const char *name, const bench_list *list, int32_t max) {
+    for (size_t i = 0; i < list->n; i++)
+        if (list->values[i] > max) return cli_wrong("bench: --%s %d: at most %d", name, list->values[i], max);
+    return CLI_GO;
+}
+
 static int read_lists(bench_options *o) {
     bench_params *p = &o->params;
     const struct {
@@ -76,9 +85,8 @@ static int read_lists(bench_options *o) {
                 return cli_wrong("bench: --%s %s: %s", lists[i].name, lists[i].given->items[k], why);
     for (size_t k = 0; k < o->pairs.n; k++, p->n_pairs++)
         if (!bench_pair_parse(o->pairs.items[k], &p->pair_prompt[k], &p->pair_gen[k], why, sizeof why)) return cli_wrong("bench: -pg %s: %s", o->pairs.items[k], why);
-    for (size_t i = 0; i < p->n_parallel.n; i++)
-        if (p->n_parallel.values[i] > BENCH_PARALLEL_MAX) return cli_wrong("bench: --n-parallel %d: at most %d", p->n_parallel.values[i], BENCH_PARALLEL_MAX);
-    return CLI_GO;
+    const int code = check_most("n-parallel", &p->n_parallel, BENCH_PARALLEL_MAX);
+    return code == CLI_GO ? check_most("threads", &p->n_threads, BENCH_THREADS_MAX) : code;
 }
 
 static int read_kv_types(const char *name, const cli_list *given, wtl_kv_type *out, size_t *n) {
@@ -139,8 +147,19 @@ static int understand(bench_options *o) {
     return code == CLI_GO && !o->limits && !o->compare ? read_models(o) : code;
 }
 
+// Short names of llama-bench for what there is not here. getopt would read -ngl as -n gl and -mmp as -m mp.
+static int refuse_foreign(int argc, char **argv) {
+    static const char *const names[] = {"-ngl", "-ncmoe", "-nkvo", "-nopo", "-mmp", "-mg", "-ts", "-tgb", "-oe", "-ot", "-dev", "-rpc", "-rtr", "-rcache",
+                                        "-fa", "-sm", "-embd", "-lm", "-lzm", "-hf", "-hfr", "-hff", "-gp"};
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        for (size_t k = 0; k < CLI_COUNT(names); k++)
+            if (strcmp(argv[i], names[k]) == 0) return cli_wrong("bench: %s of llama-bench has no meaning here: leave it out, and its value", names[k]);
+    return CLI_GO;
+}
+
 int bench_options_read(bench_options *o, int argc, char **argv, const char **operands, int max_operands, int *n_operands) {
-    const int code = parse(o, argc, argv, operands, max_operands, n_operands);
+    if (refuse_foreign(argc, argv) != CLI_GO) return CLI_USAGE;
+    const int code = parse(o, false, argc, argv, operands, max_operands, n_operands);
     return code == CLI_GO ? understand(o) : code;
 }
 
@@ -180,11 +199,10 @@ int bench_options_vary(const bench_options *a, const char *text, bench_options *
     } else {
         const int argc = split_words(o->words, argv, WORDS_MAX);
         if (argc == 0) return cli_wrong("bench: --vs: more than %d words", WORDS_MAX - 1);
-        const int code = parse(o, argc, argv, NULL, 0, &n_operands);
+        const int code = parse(o, true, argc, argv, NULL, 0, &n_operands);
         if (code != CLI_GO) return code;
     }
     keep_unsaid(o, a);
-    o->limits = o->compare = o->calibrate = false; // the environment's
     return understand(o);
 }
 

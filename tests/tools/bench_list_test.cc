@@ -31,10 +31,11 @@ TEST(BenchList, NumbersAndRanges) {
     EXPECT_EQ(numbers("1-70*4"), (vector<int>{1, 4, 16, 64})); // the end need not be hit
     EXPECT_EQ(numbers("0,5-6,1-9*3"), (vector<int>{0, 5, 6, 1, 3, 9}));
     EXPECT_EQ(numbers("3-3"), (vector<int>{3}));
+    EXPECT_EQ(numbers("1,2,"), (vector<int>{1, 2})); // what a loop of a script writes; llama-bench takes it
 }
 
 TEST(BenchList, WrongOnesLeaveNothingAndSayWhy) {
-    for (const char *bad : {"", ",", "1,", ",1", "x", "1x", "-1", "+1", " 1", "1 ", "1-", "1--2", "1-4+", "1-4*", "1-4/2", "4-1", "1-4+0", "1-4*1", "0-4*2", "1.5", "1-4-2",
+    for (const char *bad : {"", ",", "1,,", ",1", "x", "1x", "-1", "+1", " 1", "1 ", "1-", "1--2", "1-4+", "1-4*", "1-4/2", "4-1", "1-4+0", "1-4*1", "0-4*2", "1.5", "1-4-2",
                             "99999999999", "1-99999999999", "0-1000000"}) {
         string why;
         EXPECT_TRUE(numbers(bad, 0, &why).empty()) << bad;
@@ -86,6 +87,29 @@ TEST(BenchCase, OrderAndDefaultsAreLlamaBenchs) {
     EXPECT_EQ(all, "1:pp512 x8 1:tg128 x8 1:pp4+tg2 x8 1:pp512 @ d64 x8 1:tg128 @ d64 x8 1:pp4+tg2 @ d64 x8 "
                    "2:pp512 x8 2:tg128 x8 2:pp4+tg2 x8 2:pp512 @ d64 x8 2:tg128 @ d64 x8 2:pp4+tg2 @ d64 x8 ");
     free(cases);
+}
+
+// A type that no test would have is not left out in silence.
+TEST(BenchCase, EveryKvTypeHasItsLikeOnTheOtherSide) {
+    struct {
+        vector<wtl_kv_type> k, v;
+        int code;
+        size_t n;
+    } const sides[] = {{{WTL_KV_F16, WTL_KV_Q8_0}, {WTL_KV_Q8_0, WTL_KV_F16}, CLI_GO, 2}, {{WTL_KV_F16, WTL_KV_Q8_0}, {}, CLI_USAGE, 0},
+                       {{WTL_KV_Q8_0}, {WTL_KV_F16, WTL_KV_F32}, CLI_USAGE, 0}, {{WTL_KV_F16}, {WTL_KV_F16, WTL_KV_F32}, CLI_USAGE, 0}};
+    for (const auto &side : sides) {
+        bench_params p = {};
+        char why[100];
+        p.models[p.n_models++] = "m";
+        ASSERT_TRUE(bench_list_add(&p.n_gen, "0", 0, why, sizeof why));
+        for (wtl_kv_type type : side.k) p.type_k[p.n_type_k++] = type;
+        for (wtl_kv_type type : side.v) p.type_v[p.n_type_v++] = type;
+        bench_case *cases = nullptr;
+        size_t n = 0;
+        EXPECT_EQ(bench_cases(&p, &cases, &n), side.code);
+        EXPECT_EQ(n, side.n);
+        free(cases);
+    }
 }
 
 TEST(BenchMachine, SharesOfOthers) {

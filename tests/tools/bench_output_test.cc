@@ -182,6 +182,10 @@ TEST(BenchOutput, WrongUseGetsASentence) {
     expect_sentence(bench({"-p", "0", "-n", "0"}), 2, {"nothing to measure"});
     expect_sentence(bench({"-ctk", "q9"}), 2, {"--cache-type-k q9", "f16 or f32 or q8_0"});
     expect_sentence(bench({"-ctk", "f32"}), 2, {"-ctk f32 -ctv f16", "the same type"});
+    expect_sentence(bench({"-ctk", "q8_0", "-ctv", "f16,f32"}), 2, {"-ctk q8_0", "the same type"});
+    expect_sentence(bench({"-t", "1,1025"}), 2, {"--threads 1025", "at most 1024"}); // said before the first test runs
+    for (const char *option : {"-ngl", "-fa", "-mmp", "-mg", "-ts", "-oe", "-rpc"}) // getopt would read them as -n gl, -m mp, -t s, ...
+        expect_sentence(bench({option, "0"}), 2, {option, "llama-bench"});
     expect_sentence(bench({"-o", "xml"}), 2, {"--output xml"});
     expect_sentence(bench({"-npl", "100000"}), 2, {"--n-parallel 100000"});
     expect_sentence(bench({"words"}), 2, {"'words'"});
