@@ -133,6 +133,7 @@ typedef struct bench_printer {
     bench_format format;
     size_t n_rows;
     bool show_batch, show_ubatch, show_kv, energy; // columns of md beside those that are always there
+    int joules_width;                              // of its column; the first row sets it
 } bench_printer;
 bool bench_format_parse(const char *name, bench_format *out);
 void bench_print_row(bench_printer *printer, const json_t *row); // the header comes with the first one

@@ -101,7 +101,7 @@ typedef struct column {
 static size_t columns_of(const bench_printer *p, column *out) {
     const column all[] = {{"model", -30, true}, {"size", 10, true}, {"params", 10, true}, {"backend", -10, true}, {"threads", 7, true},
                           {"n_batch", 7, p->show_batch}, {"n_ubatch", 8, p->show_ubatch}, {"type_k", -6, p->show_kv}, {"type_v", -6, p->show_kv},
-                          {"test", 15, true}, {"t/s", 20, true}, {"GB/s", 12, true}, {"GMAC/s", 12, true}, {"J/token", 18, p->energy},
+                          {"test", 15, true}, {"t/s", 20, true}, {"GB/s", 12, true}, {"GMAC/s", 12, true}, {"J/token", p->joules_width, p->energy},
                           {"tokens/J", 10, p->energy}};
     size_t n = 0;
     for (size_t i = 0; i < CLI_COUNT(all); i++)
@@ -131,7 +131,7 @@ static void cell_text(const json_t *row, const char *title, char *text, size_t c
     else if (strcmp(title, "GB/s") == 0) rate_text(row, "gb_per_s", "pct_bandwidth", text, cap);
     else if (strcmp(title, "GMAC/s") == 0) rate_text(row, "gmac_per_s", "pct_compute", text, cap);
     else if (strcmp(title, "J/token") == 0) bench_joules_text(row, text, cap);
-    else if (strcmp(title, "tokens/J") == 0) snprintf(text, cap, bench_has(row, "tokens_per_joule") ? "%.3g" : "-", bench_number(row, "tokens_per_joule"));
+    else if (strcmp(title, "tokens/J") == 0) bench_tokens_per_joule_text(row, text, cap);
     else if (json_is_string(value)) snprintf(text, cap, "%s", json_string_value(value));
     else snprintf(text, cap, "%lld", (long long)json_integer_value(value));
 }
@@ -160,6 +160,14 @@ static void put_table_row(const bench_printer *p, const json_t *row) {
 }
 
 // ---- All ------------------------------------------------------------------------------------------------------------
+// As wide as the first row's joules, which a model's interval makes longer.
+static int joules_width(const json_t *row) {
+    enum { USUAL = 18 };
+    char text[BENCH_JOULES_TEXT];
+    bench_joules_text(row, text, sizeof text);
+    return strlen(text) > USUAL ? (int)strlen(text) : USUAL;
+}
+
 static void put_head(const bench_printer *p) {
     switch (p->format) {
     case BENCH_MD: put_table_head(p); break;
@@ -178,6 +186,7 @@ static void put_head(const bench_printer *p) {
 }
 
 void bench_print_row(bench_printer *p, const json_t *row) {
+    if (p->n_rows == 0) p->joules_width = joules_width(row);
     if (p->n_rows == 0) put_head(p);
     switch (p->format) {
     case BENCH_MD: put_table_row(p, row); break;

@@ -41,13 +41,6 @@ double *bench_samples(const json_t *row, size_t *n) {
     return out;
 }
 
-void bench_joules_text(const json_t *row, char *text, size_t cap) {
-    const double each = bench_number(row, "joules_per_token"), joules = bench_number(row, "joules");
-    if (!bench_has(row, "joules_per_token")) snprintf(text, cap, "-");
-    else if (strcmp(bench_text(row, "joules_status"), "modelled") == 0) snprintf(text, cap, "~%.2g modelled", each);
-    else snprintf(text, cap, "%.3g ± %.1g", each, joules > 0 ? each * bench_number(row, "joules_bound") / joules : 0);
-}
-
 // ---- Files ------------------------------------------------------------------------------------------------------------
 static bool is_row(const json_t *value) { return json_is_object(value) && bench_has(value, "avg_ts") && bench_has(value, "n_prompt") && bench_has(value, "n_gen"); }
 

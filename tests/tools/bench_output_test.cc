@@ -8,7 +8,7 @@
 #include "tests/e2e/run_binary.h"
 #include "tests/support/tiny_model.h"
 extern "C" {
-#include "tools/bench.h"
+#include "tools/bench_rows.h"
 }
 
 namespace {
@@ -160,6 +160,51 @@ TEST(BenchOutput, SqlIsTakenBySqlite) {
     EXPECT_EQ(sqlite3_step(rows), SQLITE_DONE);
     sqlite3_finalize(rows);
     sqlite3_close(db);
+}
+
+struct Row {
+    json_t *json;
+    Row(const char *status, const char *method, double joules, double bound, double low, double high)
+        : json(json_pack("{s:i, s:i, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:o}", "n_prompt", 10, "n_gen", 0, "joules_status", status, "joules_method", method, "joules", joules, "joules_bound", bound, "joules_low", low,
+                         "joules_high", high, "joules_per_token", joules / 10, "tokens_per_joule", joules > 0 ? json_real(10 / joules) : json_null())) {}
+    ~Row() { json_decref(json); }
+    string text(void (*print)(const json_t *, char *, size_t)) const {
+        char out[BENCH_JOULES_TEXT];
+        print(json, out, sizeof out);
+        return out;
+    }
+    string ratio(const Row &b) const {
+        char out[BENCH_JOULES_TEXT];
+        bench_joules_ratio_text(json, b.json, out, sizeof out);
+        return out;
+    }
+};
+
+// A number that nobody measured must not look as if somebody had, and a bound is never rounded down.
+TEST(BenchOutput, JoulesSayWhatTheyAre) {
+    const Row real("measured", "counter", 1.5, 0.121, 1.379, 1.621), twice("measured", "integrated", 3, 0.1, 2.9, 3.1), model("modelled", "modelled", 0.052, 0.104, 0.0171, 0.1561),
+        below("below_resolution", "counter", 1.5, 1.31, 0.19, 2.81), made("measured", "simulated", 1.5, 0.121, 1.379, 1.621), disputed("disputed", "counter", 1.5, 0.5, 1, 2), none("below_resolution", "counter", 0, 0.5, 0, 0.5);
+    EXPECT_EQ(real.text(bench_joules_text), "0.15 ± 0.013");
+    EXPECT_EQ(made.text(bench_joules_text), "0.15 ± 0.013, simulated");
+    EXPECT_EQ(model.text(bench_joules_text), "~0.0052, modelled: 0.0017 to 0.016");
+    EXPECT_EQ(below.text(bench_joules_text), "0.15 (0.019 to 0.29), below resolution");
+    EXPECT_EQ(disputed.text(bench_joules_text), "0.15 ± 0.05, disputed");
+    EXPECT_EQ(none.text(bench_joules_text), "0 (0 to 0.05), below resolution"); // the sensor had not moved yet
+    EXPECT_EQ(none.text(bench_tokens_per_joule_text), "-");
+    EXPECT_EQ(real.text(bench_tokens_per_joule_text), "6.67");
+    EXPECT_EQ(model.text(bench_tokens_per_joule_text), "~190"); // 192.3
+    EXPECT_EQ(real.ratio(twice), "2");
+    EXPECT_EQ(model.ratio(model), "~1, modelled");
+    EXPECT_EQ(made.ratio(made), "1, simulated");
+    EXPECT_EQ(model.ratio(real), "-"); // of different kinds
+    EXPECT_EQ(real.ratio(made), "-");
+    json_object_set_new(twice.json, "joules_per_token", json_null());
+    EXPECT_EQ(twice.text(bench_joules_text), "-");
+    EXPECT_EQ(real.ratio(twice), "-");
+    RunResult r = bench(small({"--meter", "simulated:20"}));
+    ASSERT_EQ(r.code, 0) << r.err;
+    for (const string &line : lines_of(r.out))
+        EXPECT_EQ(line.find(" pp16 |") != string::npos || line.find(" tg4 |") != string::npos, line.find("simulated") != string::npos) << line;
 }
 
 TEST(BenchOutput, TheTableIsOne) {
