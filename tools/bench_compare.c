@@ -23,6 +23,7 @@ static const char *setting_text(const json_t *row, const char *name, char buffer
         snprintf(buffer, 32, "%lld", (long long)json_integer_value(value));
         return buffer;
     }
+    if (json_is_boolean(value)) return json_is_true(value) ? "1" : "0"; // llama-bench's flash_attn was one before it was a number
     const char *text = bench_text(row, name), *slash = strrchr(text, '/');
     if (strcmp(name, "model_filename") == 0 && slash) text = slash + 1;
     return *text ? text : "none";
@@ -45,21 +46,43 @@ void bench_differences(const json_t *a, const json_t *b, char *text, size_t cap)
     }
 }
 
+// ---- Labels -----------------------------------------------------------------------------------------------------------
+static bool same_test(const json_t *a, const json_t *b) {
+    const bench_case x = bench_case_of(a), y = bench_case_of(b);
+    return x.n_prompt == y.n_prompt && x.n_gen == y.n_gen && x.n_depth == y.n_depth && x.n_parallel == y.n_parallel;
+}
+
+static bool has_several(const json_t *rows, const json_t *row, const char *name) {
+    const json_t *other;
+    size_t i;
+    json_array_foreach(rows, i, other)
+        if (same_test(row, other) && differs(row, other, name)) return true;
+    return false;
+}
+
+void bench_row_label(const json_t *rows, const json_t *row, char *text, size_t cap) {
+    static const char *const names[] = {"model_filename", "n_threads", "n_batch", "n_ubatch", "type_k", "flash_attn", "n_gpu_layers"};
+    const bench_case c = bench_case_of(row);
+    char value[32];
+    size_t n = strlen(bench_case_name(&c, text, cap));
+    for (size_t i = 0; i < CLI_COUNT(names) && n < cap; i++) {
+        if (!has_several(rows, row, names[i])) continue;
+        const char *of = setting_text(row, names[i], value);
+        n += (size_t)(i == 0 ? snprintf(text + n, cap - n, ", %s", of) : snprintf(text + n, cap - n, ", %s %s", names[i], of));
+    }
+}
+
+// ---- Differences --------------------------------------------------------------------------------------------------------
 static size_t count_differences(const json_t *a, const json_t *b) {
     size_t n = 0;
     for (size_t i = 0; i < CLI_COUNT(settings); i++) n += differs(a, b, settings[i]);
     return n;
 }
 
-static bool same_test(const json_t *a, const json_t *b) {
-    const bench_case x = bench_case_of(a), y = bench_case_of(b);
-    return x.n_prompt == y.n_prompt && x.n_gen == y.n_gen && x.n_depth == y.n_depth && x.n_parallel == y.n_parallel;
-}
-
 // ---- Pairs ------------------------------------------------------------------------------------------------------------
 // {"test", "a", "b", "ratio", "low", "high", "differs"}; b null and no numbers when there is no such test.
 static json_t *pair_json(json_t *a, json_t *b) {
-    char name[64], differences[512];
+    char name[64], differences[BENCH_DIFFERENCES_TEXT];
     const bench_case c = bench_case_of(a);
     bench_ratio r = {NAN, NAN, NAN};
     if (b) {
@@ -93,17 +116,22 @@ static json_t *pair_rows(json_t *rows_a, json_t *rows_b) {
 }
 
 // ---- The table --------------------------------------------------------------------------------------------------------
-static void print_pair(const json_t *pair) {
+void bench_ratio_text(const json_t *pair, char ratio[16], char interval[48]) {
+    snprintf(ratio, 16, bench_has(pair, "ratio") ? "%.3f" : "-", bench_number(pair, "ratio"));
+    snprintf(interval, 48, bench_has(pair, "low") ? "%.3f to %.3f" : "-", bench_number(pair, "low"), bench_number(pair, "high"));
+}
+
+static void print_pair(const json_t *rows_a, const json_t *pair) {
     const json_t *a = json_object_get(pair, "a"), *b = json_object_get(pair, "b");
-    char interval[48] = "-", joules_a[48], joules_b[48], saved[32] = "-";
+    char label[BENCH_LABEL_TEXT], ratio[16], interval[48], joules_a[BENCH_JOULES_TEXT], joules_b[BENCH_JOULES_TEXT], saved[BENCH_JOULES_TEXT];
     if (json_is_null(b)) return;
-    if (bench_has(pair, "low")) snprintf(interval, sizeof interval, "%.3f to %.3f", bench_number(pair, "low"), bench_number(pair, "high"));
+    bench_row_label(rows_a, a, label, sizeof label);
+    bench_ratio_text(pair, ratio, interval);
     bench_joules_text(a, joules_a, sizeof joules_a);
     bench_joules_text(b, joules_b, sizeof joules_b);
-    if (bench_number(a, "joules_per_token") > 0 && bench_has(b, "joules_per_token"))
-        snprintf(saved, sizeof saved, "%.2f", bench_number(b, "joules_per_token") / bench_number(a, "joules_per_token"));
-    cli_printf("| %s | %.2f | %.2f | %.3f | %s | %s | %s | %s | %s |\n", bench_text(pair, "test"), bench_number(a, "avg_ts"), bench_number(b, "avg_ts"),
-               bench_number(pair, "ratio"), interval, joules_a, joules_b, saved, bench_text(pair, "differs"));
+    bench_joules_ratio_text(a, b, saved, sizeof saved);
+    cli_printf("| %s | %.2f | %.2f | %s | %s | %s | %s | %s | %s |\n", label, bench_number(a, "avg_ts"), bench_number(b, "avg_ts"), ratio, interval, joules_a, joules_b,
+               saved, bench_text(pair, "differs"));
 }
 
 static void print_lonely(const json_t *row, const char *file) {
@@ -114,12 +142,12 @@ static void print_lonely(const json_t *row, const char *file) {
                threads == 1 ? "" : "s", bench_number(row, "avg_ts"));
 }
 
-static void print_pairs(const json_t *pairs, const json_t *left_b, const char *path_a, const char *path_b) {
+static void print_pairs(const json_t *rows_a, const json_t *pairs, const json_t *left_b, const char *path_a, const char *path_b) {
     const json_t *pair, *row;
     size_t i;
     cli_printf("| test | A t/s | B t/s | B / A | 95 %% interval | A J/token | B J/token | B / A | differs |\n");
     cli_printf("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n");
-    json_array_foreach(pairs, i, pair) print_pair(pair);
+    json_array_foreach(pairs, i, pair) print_pair(rows_a, pair);
     cli_printf("\nA: %s; B: %s\n", path_a, path_b);
     json_array_foreach(pairs, i, pair)
         if (json_is_null(json_object_get(pair, "b"))) print_lonely(json_object_get(pair, "a"), path_a);
@@ -133,7 +161,7 @@ int bench_compare_command(const char *path_a, const char *path_b, bench_format f
     if (code == CLI_GO) code = bench_rows_load(path_b, &b);
     if (code == CLI_GO && (pairs = pair_rows(a, b))) {
         if (format == BENCH_JSON) cli_put_json(pairs);
-        else print_pairs(pairs, b, path_a, path_b);
+        else print_pairs(a, pairs, b, path_a, path_b);
     }
     json_decref(pairs);
     json_decref(a);

@@ -58,6 +58,7 @@ static int read_values(FILE *f, const char *path, json_t *rows) {
     for (;;) {
         int c;
         while ((c = fgetc(f)) == ' ' || c == '\n' || c == '\r' || c == '\t') {}
+        if (c == EOF && ferror(f)) return cli_fail("%s: %s", path, strerror(errno));
         if (c == EOF) break;
         ungetc(c, f);
         json_error_t error;

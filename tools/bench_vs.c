@@ -137,30 +137,36 @@ static int run_test(side *a, side *b, size_t i, const bench_settings *settings, 
 }
 
 // ---- The table --------------------------------------------------------------------------------------------------------
-static void print_report(const json_t *report) {
+static void print_report(const json_t *rows_a, const json_t *report) {
     const json_t *a = json_object_get(report, "a"), *b = json_object_get(report, "b");
-    const char *test_a = bench_text(report, "test_a"), *test_b = bench_text(report, "test_b");
-    char interval[48] = "-", joules_a[48], joules_b[48], saved[32] = "-";
-    if (bench_has(report, "low")) snprintf(interval, sizeof interval, "%.3f to %.3f", bench_number(report, "low"), bench_number(report, "high"));
+    const char *test_b = strcmp(bench_text(report, "test_a"), bench_text(report, "test_b")) ? bench_text(report, "test_b") : "";
+    char label[BENCH_LABEL_TEXT], ratio[16], interval[48], joules_a[BENCH_JOULES_TEXT], joules_b[BENCH_JOULES_TEXT], saved[BENCH_JOULES_TEXT];
+    bench_row_label(rows_a, a, label, sizeof label);
+    bench_ratio_text(report, ratio, interval);
     bench_joules_text(a, joules_a, sizeof joules_a);
     bench_joules_text(b, joules_b, sizeof joules_b);
-    if (bench_number(a, "joules_per_token") > 0 && bench_has(b, "joules_per_token"))
-        snprintf(saved, sizeof saved, "%.2f", bench_number(b, "joules_per_token") / bench_number(a, "joules_per_token"));
-    cli_printf("| %s%s%s | %.2f | %.2f | %.3f | %s | %.0f | %s | %s | %s |\n", test_a, strcmp(test_a, test_b) ? " : " : "", strcmp(test_a, test_b) ? test_b : "",
-               bench_number(a, "avg_ts"), bench_number(b, "avg_ts"), bench_number(report, "ratio"), interval, bench_number(report, "n_pairs"), joules_a, joules_b, saved);
+    bench_joules_ratio_text(a, b, saved, sizeof saved);
+    cli_printf("| %s%s%s | %.2f | %.2f | %s | %s | %.0f | %s | %s | %s |\n", label, *test_b ? " : " : "", test_b, bench_number(a, "avg_ts"), bench_number(b, "avg_ts"), ratio,
+               interval, bench_number(report, "n_pairs"), joules_a, joules_b, saved);
 }
 
 static void print_reports(const json_t *reports) {
     const json_t *report, *first = json_array_get(reports, 0);
     size_t i;
-    char differences[512];
-    if (!first) return;
+    char differences[BENCH_DIFFERENCES_TEXT];
+    json_t *rows_a = json_array();
+    json_array_foreach(reports, i, report) json_array_append(rows_a, json_object_get(report, "a"));
+    if (!first || !rows_a) {
+        json_decref(rows_a);
+        return;
+    }
     bench_differences(json_object_get(first, "a"), json_object_get(first, "b"), differences, sizeof differences);
     cli_printf("A: %s, %s\nB: %s\n\n", bench_text(json_object_get(first, "a"), "model_type"), bench_text(json_object_get(first, "a"), "engine"),
                *differences ? differences : "the same settings as A");
     cli_printf("| test | A t/s | B t/s | B / A | 95 %% interval | pairs | A J/token | B J/token | B / A |\n");
     cli_printf("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
-    json_array_foreach(reports, i, report) print_report(report);
+    json_array_foreach(reports, i, report) print_report(rows_a, report);
+    json_decref(rows_a);
 }
 
 // ---- All ----------------------------------------------------------------------------------------------------------------

@@ -51,9 +51,35 @@ TEST(BenchCompare, PairsTheSameTestsAndSaysWhatDiffers) {
     json_decref(pairs);
     RunResult table = compare(a, b);
     ASSERT_EQ(table.code, 0) << table.err;
-    EXPECT_NE(table.out.find("| pp512 | 100.00 | 300.00 | 3.000 |"), string::npos) << table.out;
+    EXPECT_NE(table.out.find("| pp512, n_threads 1 | 100.00 | 300.00 | 3.000 |"), string::npos) << table.out;
+    EXPECT_NE(table.out.find("| tg8 | 10.00 | 15.00 |"), string::npos) << table.out; // the only one in A
     EXPECT_NE(table.out.find("only in " + a + ": pp512"), string::npos) << table.out;
     EXPECT_NE(table.out.find("only in " + b + ": pp64"), string::npos) << table.out;
+}
+
+TEST(BenchCompare, RowsCanBeToldApart) {
+    TempDir dir;
+    const string a = dir.write("a.json", theirs(512, 0, 1, {100}) + theirs(512, 0, 2, {200})), b = dir.write("b.json", theirs(512, 0, 1, {110}) + theirs(512, 0, 2, {220}));
+    RunResult r = compare(a, b);
+    ASSERT_EQ(r.code, 0) << r.err;
+    EXPECT_NE(r.out.find("| pp512, n_threads 1 | 100.00 | 110.00 | 1.100 |"), string::npos) << r.out;
+    EXPECT_NE(r.out.find("| pp512, n_threads 2 | 200.00 | 220.00 | 1.100 |"), string::npos) << r.out;
+}
+
+TEST(BenchCompare, WhatIsUnknownIsNoZeroAndFlagsAreValues) {
+    TempDir dir;
+    string older = theirs(512, 0, 1, {100}); // llama-bench had a flag there once
+    older.replace(older.find("\"flash_attn\": -1"), 16, "\"flash_attn\": true");
+    string newer = theirs(512, 0, 1, {100});
+    newer.replace(newer.find("\"flash_attn\": -1"), 16, "\"flash_attn\": 1");
+    RunResult r = compare(dir.write("a.json", older), dir.write("b.json", newer));
+    ASSERT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(r.out.find("flash_attn"), string::npos) << r.out;
+    const string none = dir.write("none.json", R"({"n_prompt": 512, "n_gen": 0, "avg_ts": 0, "samples_ts": [ ]})");
+    r = compare(none, dir.path("b.json"));
+    ASSERT_EQ(r.code, 0) << r.err;
+    EXPECT_NE(r.out.find("| pp512 | 0.00 | 100.00 | - | - |"), string::npos) << r.out;
+    expect_sentence(compare(dir.path(), dir.path("b.json")), 1, {"directory"});
 }
 
 TEST(BenchCompare, DamagedFilesGetASentence) {
@@ -118,6 +144,10 @@ TEST(BenchVs, InterleavesAndNamesTheSettings) {
     expect_sentence(vs("-n 1,2,3"), 2, {"2 tests", "4"});
     expect_sentence(vs("-t x"), 2, {"--threads x"});
     expect_sentence(vs("/nowhere/b.gguf"), 1, {"/nowhere/b.gguf"});
+    for (const char *fixed : {"-r 9", "-o csv", "--limits", "--no-warmup", "--meter none"}) expect_sentence(vs(fixed), 2, {"--vs", "no option"}); // the same for A and B
+    r = vs("-ub 8", {"-t", "1,2", "-n", "0", "-o", "md"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    for (const char *row : {"| pp32, n_threads 1 |", "| pp32, n_threads 2 |"}) EXPECT_NE(r.out.find(row), string::npos) << r.out;
 }
 
 } // namespace
