@@ -9,7 +9,7 @@
 int bench_plot_check(const char *path);
 // Draws rows into path. CLI_GO, or CLI_FAILED after a message.
 int bench_plot(const json_t *rows, const char *path);
-// The script for gnuplot that draws them, malloc'ed; NULL when out of memory.
-char *bench_plot_script(const json_t *rows, const char *path);
+// The script for gnuplot that draws them on its standard output, malloc'ed; NULL when out of memory.
+char *bench_plot_script(const json_t *rows);
 
 #endif
