@@ -11,7 +11,7 @@
 
 #define CPU_INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
-#define CPU_UNROLL _Pragma("unroll")
+#define CPU_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define CPU_UNROLL _Pragma("GCC unroll 16")
 #endif

@@ -28,6 +28,30 @@ CPU_INLINE __m512i wide_start_second(const wide_form form, const cpu_act *x) {
     return form.biased ? broadcast(&x->wide_high) : _mm512_setzero_si512();
 }
 
+// Products are to come in the order in which they are written here. clang (14) would load all broadcasts of a block first and run out of
+// registers, which takes 2.5 times as long; it leaves assembler that is volatile where it is. gcc would fold one load into each product.
+#if defined(__clang__)
+#define WIDE_KEEP_HERE(sum) __asm__ volatile("" : "+v"(sum) : : "memory")
+CPU_INLINE __m512i wide_activations(const int np, const int32_t *q) {
+    __m512i a;
+    (void)np;
+    __asm__ volatile("vpbroadcastd %1, %0" : "=v"(a) : "m"(*q));
+    return a;
+}
+CPU_INLINE __m512i wide_dot(__m512i sum, __m512i weights, __m512i a) {
+    __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(a));
+    return sum;
+}
+#else
+#define WIDE_KEEP_HERE(sum) ((void)0)
+CPU_INLINE __m512i wide_activations(const int np, const int32_t *q) {
+    __m512i a = _mm512_set1_epi32(*q);
+    if (np > 1) __asm__("" : "+v"(a)); // one load for both panels
+    return a;
+}
+CPU_INLINE __m512i wide_dot(__m512i sum, __m512i weights, __m512i a) { return _mm512_dpbusd_epi32(sum, weights, a); }
+#endif
+
 // dot += groups 0..3 or 4..7 of each panel's block times columns of which x is this block's.
 CPU_INLINE void wide_dots(const int half, const int np, const int nc, const cpu_wide_block *const *w, const cpu_act *x, __m512i (*dot)[CPU_TILE_COLS]) {
     CPU_UNROLL
@@ -37,10 +61,9 @@ CPU_INLINE void wide_dots(const int half, const int np, const int nc, const cpu_
         for (int p = 0; p < np; p++) q[p] = _mm512_loadu_si512(w[p]->q + 64 * g);
         CPU_UNROLL_COLUMNS
         for (int c = 0; c < nc; c++) {
-            __m512i a = _mm512_set1_epi32(x[c].q4[g]);
-            if (np > 1) __asm__("" : "+v"(a)); // one load for both panels: the compiler would fold one into each product
+            const __m512i a = wide_activations(np, &x[c].q4[g]);
             CPU_UNROLL
-            for (int p = 0; p < np; p++) dot[p][c] = _mm512_dpbusd_epi32(dot[p][c], q[p], a);
+            for (int p = 0; p < np; p++) dot[p][c] = wide_dot(dot[p][c], q[p], a);
         }
     }
 }
@@ -87,6 +110,7 @@ CPU_INLINE void wide_block(const wide_form form, const int np, const int nc, con
             const __m512 sum = form.halves ? wide_second(form, w[p], x + c, dot[p][c], t[p][c]) : wide_first(w[p], dot[p][c]);
             f[p][c] = _mm512_fmadd_ps(sum, _mm512_set1_ps(x[c].d), f[p][c]);
             if (!form.halves && form.has_min) f[p][c] = _mm512_fmadd_ps(_mm512_loadu_ps(w[p]->more[0]), _mm512_set1_ps(x[c].s), f[p][c]);
+            WIDE_KEEP_HERE(f[p][c]);
         }
     }
 }
