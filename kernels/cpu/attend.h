@@ -55,7 +55,7 @@ cpu_kv_layout cpu_kv_head_layout(const wtl_kv_shape *shape); // cpu_attention.c
 // descend; the rows of one position are the query heads that share the KV head.
 typedef struct cpu_attend_tile {
     const uint8_t *block[CPU_ATTEND_BLOCKS]; // the head's part of each block; NULL where no row may look
-    const uint8_t *next[4]; // parts to fetch into the cache while this tile ends, or NULL
+    const uint8_t *next[CPU_ATTEND_BLOCKS]; // parts of which keys are fetched into the cache while values are read, or NULL
     cpu_kv_layout layout;
     int32_t head_dim, padded;
     int32_t n_rows;

@@ -126,6 +126,15 @@ CPU_INLINE void weigh_bytes(const int R, const int NC, const cpu_attend_tile *t,
         v_store(t->out + (size_t)(row + i / NV) * t->padded + c * 16 + i % NV * CPU_LANES, v_mul(v_from_int(sum[i]), v_set1(unit[i / NV])));
 }
 
+// What is fetched while keys of a block are read: its values. While values are: keys of the next partition. A few blocks ahead, as with F16, is
+// too late here: the blocks are half as long.
+static void find_far_ahead(const cpu_attend_tile *t, const row_group *g, read_ahead *out) {
+    for (int32_t b = g->b0; b < g->b1; b++) {
+        out->keys[b] = t->block[b] + t->layout.values;
+        out->values[b] = t->next[b] ? t->next[b] : out->keys[b];
+    }
+}
+
 // R rows from `row` on through the partition. The sum of weights needs no limit: 256 * 32767 * 127 fits into int32.
 CPU_INLINE void bytes_group(const int R, const cpu_attend_tile *t, int32_t row) {
     const row_group g = find_group(t, row, R);
@@ -133,7 +142,7 @@ CPU_INLINE void bytes_group(const int R, const cpu_attend_tile *t, int32_t row) 
     const bool fetch = t->n_rows < TILE_ROWS_MAX;
     float unit[TILE_ROWS_MAX];
     read_ahead ahead;
-    if (fetch) find_ahead(t, &g, NV, &ahead);
+    if (fetch) find_far_ahead(t, &g, &ahead);
     int32_t v = g.b0 * COLUMN_VECS, end = g.b1 * COLUMN_VECS, c = 0, n_columns = t->padded / 16;
     for (; v + NV <= end; v += NV) score_bytes(R, NV, t, row, v, fetch ? ahead.keys + v / COLUMN_VECS : NULL);
     for (; v < end; v++) score_bytes(R, 1, t, row, v, fetch ? ahead.keys + v / COLUMN_VECS : NULL);

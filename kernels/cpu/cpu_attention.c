@@ -220,7 +220,7 @@ static void find_blocks(const attend_job *job, const attend_run *run, int32_t kv
         then = next_run(job, run, &kv_head);
         part = then ? then->first_part : 0;
     }
-    for (int32_t b = 0; b < 4; b++) t->next[b] = then ? head_block(job, then, kv_head, part * CPU_ATTEND_BLOCKS + b) : NULL;
+    for (int32_t b = 0; b < CPU_ATTEND_BLOCKS; b++) t->next[b] = then ? head_block(job, then, kv_head, part * CPU_ATTEND_BLOCKS + b) : NULL;
 }
 
 // What all partitions of a run have in common.
