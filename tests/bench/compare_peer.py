@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """wattle against llama.cpp, or a fork of it, on the same file, interleaved in one run: ratios per test and thread count.
 
-  compare_peer.py --bench build/tests/engine_bench --peer-python PYTHON --peer-script peer_bench.py MODEL.gguf [MODEL.gguf ...]
-  compare_peer.py --bench build/tests/engine_bench --peer-bench path/to/llama-bench MODEL.gguf [MODEL.gguf ...]
+  compare_peer.py --wattle build/wattle --peer-python PYTHON --peer-script peer_bench.py MODEL.gguf [MODEL.gguf ...]
+  compare_peer.py --wattle build/wattle --peer-bench path/to/llama-bench MODEL.gguf [MODEL.gguf ...]
 
 PYTHON must have llama-cpp-python; peer_bench.py prints llama-bench's fields, one JSON object a line. llama-bench itself says neither CPU time
 nor memory of a test. Rounds alternate between the
@@ -25,7 +25,7 @@ def run(command, env):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("models", nargs="+")
-    ap.add_argument("--bench", default="build/tests/engine_bench")
+    ap.add_argument("--wattle", default="build/wattle")
     ap.add_argument("--peer-python", default=sys.executable)
     ap.add_argument("--peer-script")
     ap.add_argument("--peer-bench", help="a llama-bench, in place of python and script")
@@ -33,6 +33,7 @@ def main():
     ap.add_argument("-t", "--threads", default="1,2")
     ap.add_argument("-p", "--n-prompt", default="512")
     ap.add_argument("-n", "--n-gen", default="128")
+    ap.add_argument("-d", "--n-depth", default="0", help="tokens that are there before each test")
     ap.add_argument("-r", "--repetitions", default="3")
     a = ap.parse_args()
     if not (a.peer_script or a.peer_bench):
@@ -41,13 +42,16 @@ def main():
     env = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
     rows = {}
     for model in a.models:
-        ours = [a.bench, "-t", a.threads, "-p", a.n_prompt, "-n", a.n_gen, "-r", a.repetitions, model]
         tests = ["-m", model, "-t", a.threads, "-p", a.n_prompt, "-n", a.n_gen, "-r", a.repetitions]
+        if a.n_depth != "0":
+            tests += ["-d", a.n_depth]  # older forks have no such option
+        ours = [a.wattle, "bench", *tests, "-o", "jsonl", "--no-limits", "--meter", "none"]
         peer = [a.peer_bench, *tests, "-o", "json"] if a.peer_bench else [a.peer_python, a.peer_script, *tests]
         for _ in range(a.rounds):
             for who, command in (("wattle", ours), (name, peer)):
                 for o in run(command, env):
-                    key = (os.path.basename(model), o["n_threads"], "prefill %d" % o["n_prompt"] if o["n_prompt"] else "decode %d" % o["n_gen"])
+                    test = "prefill %d" % o["n_prompt"] if o["n_prompt"] else "decode %d" % o["n_gen"]
+                    key = (os.path.basename(model), o["n_threads"], test + (" after %d" % o["n_depth"] if o.get("n_depth") else ""))
                     rows.setdefault(key, {}).setdefault(who, []).append(o)
     print(f"| model | test | threads | wattle tok/s | {name} tok/s | ratio (least to largest) | CPU-s per token, ratio | RSS MB, wattle / {name} |")
     print("|---|---|---|---|---|---|---|---|")
