@@ -110,11 +110,12 @@ if stage "build with ASan and UBSan" build_in build-asan "wattle test_unit test_
     # Left out: the attention of AVX-VNNI is that of AVX2; plain C is among the kernels' tests; the reference's attention has tests of its
     # own; four of bench repeat what its others run here, each behind a measurement of the machine, to compare figures; the stream that
     # nobody reads takes half a minute here, and the other paused streams touch the same memory; draws are counted by the thousand to compare
-    # frequencies; the session of all weight types repeats the kernels' tests of each; one template's calls stand for the others'.
+    # frequencies; the session of all weight types repeats the kernels' tests of each; one template's calls stand for the others'; one of
+    # the two that measure the machine's limits is enough for memory, as is one of the reference's attention.
     out='Attention.*avxvnni|^Scalar/|Attention.EveryCaseMatchesTheDefinition/ref|BenchProfile.(AttentionHasAShare|RealModel|OperationsExplain)'
     out+='|BenchOutput.SharesAreOfTheLimitsOfTheSameRun|AStreamThatNobodyReadsPausesForOthers'
     out+='|Sampler.EachFilterDraws|SamplerAllowed.DrawsAsIf|Session.AllWeightTypes|CallsThatAreAMust/family_(mistral|llama3|qwen)'
-    out+='|(AttentionInAnyChunksAndCompany|GatedHasTheBitsOfAMatmulAndAGlu)/ref'
+    out+='|(AttentionInAnyChunksAndCompany|GatedHasTheBitsOfAMatmulAndAGlu)/ref|Limits.TwiceTheRounds|AttentionRef.IsTheDefinition'
     tests "ASan and UBSan" build-asan -L 'unit|telemetry|kernels|fuzz-replay' -E "$out"
 fi
 # Of the tests those with threads: the pool, the batch, the meter, the ledger, the whole server.

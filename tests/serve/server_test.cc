@@ -322,7 +322,7 @@ TEST(Server, SignalsThatComeTogetherAreOne) {
     TinyModel model(slow_model());
     ServerRig server(model.path(), slow({"--drain", "60"}));
     HttpClient client(server.port());
-    client.send("POST", "/v1/completions", R"({"prompt": "a", "stream": true, "ignore_eos": true, "max_tokens": 60})");
+    client.send("POST", "/v1/completions", R"({"prompt": "a", "stream": true, "ignore_eos": true, "max_tokens": 20})");
     ASSERT_TRUE(client.read_until("\"text\"")) << client.raw();
     server.signal(SIGTERM);
     server.signal(SIGINT);
