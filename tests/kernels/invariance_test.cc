@@ -74,7 +74,7 @@ TEST_P(Invariance, Matmul) {
 TEST_P(Invariance, MatmulOfManyRows) {
     std::mt19937 random(kSeed);
     const int cols = 1536, n = 300;
-    const auto many = [n](int n_threads) {
+    const auto many = [](int n_threads) {
         Rig::Options options = threads(n_threads);
         options.limits.max_rows = n;
         return options;
