@@ -219,6 +219,7 @@ int bench_plot(const json_t *rows, const char *path) {
     const bool written = fd >= 0 && write(fd, script, len) == (ssize_t)len;
     spawn_result result = {0};
     int code = written ? run_gnuplot(file, path, &result) : cli_fail("--plot: %s cannot be written", file);
+    if (code == CLI_GO && !*result.out) code = cli_fail("--plot: gnuplot drew nothing"); // also: no memory for what it drew
     if (code == CLI_GO) code = write_file(path, result.out);
     spawn_free(&result);
     if (fd >= 0) {

@@ -126,8 +126,7 @@ CPU_INLINE void weigh_bytes(const int R, const int NC, const cpu_attend_tile *t,
         v_store(t->out + (size_t)(row + i / NV) * t->padded + c * 16 + i % NV * CPU_LANES, v_mul(v_from_int(sum[i]), v_set1(unit[i / NV])));
 }
 
-// What is fetched while keys of a block are read: its values. While values are: keys of the next partition. A few blocks ahead, as with F16, is
-// too late here: the blocks are half as long.
+// Further ahead than with F16, whose blocks are twice as long: with keys the same block's values, with values the next partition's keys.
 static void find_far_ahead(const cpu_attend_tile *t, const row_group *g, read_ahead *out) {
     for (int32_t b = g->b0; b < g->b1; b++) {
         out->keys[b] = t->block[b] + t->layout.values;

@@ -191,13 +191,14 @@ static void soften_group(const cpu_attend_tile *t, const row_group *g, float per
     }
 }
 
-// What is read after the keys or values of block b: those of block b + step (at most 4); after the last keys the first
-// values, after those the next partition's keys.
+// What is fetched while keys or values of block b are read. Here those of block b + TILE_COLUMNS; with the last keys the first values, with the
+// last of those the next partition's keys.
 typedef struct read_ahead {
     const uint8_t *keys[CPU_ATTEND_BLOCKS], *values[CPU_ATTEND_BLOCKS];
 } read_ahead;
 
-static void find_ahead(const cpu_attend_tile *t, const row_group *g, int32_t step, read_ahead *out) {
+static void find_ahead(const cpu_attend_tile *t, const row_group *g, read_ahead *out) {
+    const int32_t step = TILE_COLUMNS;
     for (int32_t b = g->b0; b < g->b1; b++) {
         const int32_t then = b + step, over = then < g->b1 ? 0 : (then - g->b1) % step;
         const bool more = then < g->b1;
@@ -224,7 +225,7 @@ CPU_INLINE void fixed_group(const int R, const cpu_attend_tile *t, int32_t row) 
     read_ahead ahead;
     int32_t b = g.b0, c = 0;
     if (fetch) {
-        find_ahead(t, &g, TILE_COLUMNS, &ahead);
+        find_ahead(t, &g, &ahead);
         fetch_steps(t, &g, b, 4);
     }
     for (; b + TILE_COLUMNS <= g.b1; b += TILE_COLUMNS) {

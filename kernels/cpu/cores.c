@@ -73,15 +73,15 @@ static void drop_efficiency_cores(const char *root, cpu_core_set *set) {
         keep(set, &fast);
         return;
     }
-    long largest = 0;
+    int32_t largest = 0, capacity[CPU_CORES_MAX] = {0};
     for (size_t cpu = 0; cpu < CPU_CORES_MAX; cpu++) {
         if (!set->member[cpu]) continue;
-        if (!read_cpu_text(root, cpu, "cpu_capacity", text, sizeof text)) return; // all alike, as on most machines
-        const long capacity = strtol(text, NULL, 10);
-        if (capacity > largest) largest = capacity;
+        if (!read_cpu_text(root, cpu, "cpu_capacity", text, sizeof text)) return; // not told: all alike
+        const long told = strtol(text, NULL, 10);
+        capacity[cpu] = told < 0 ? 0 : told > 1 << 20 ? 1 << 20 : (int32_t)told;
+        if (capacity[cpu] > largest) largest = capacity[cpu];
     }
-    for (size_t cpu = 0; cpu < CPU_CORES_MAX; cpu++)
-        fast.member[cpu] = set->member[cpu] && read_cpu_text(root, cpu, "cpu_capacity", text, sizeof text) && 2 * strtol(text, NULL, 10) >= largest;
+    for (size_t cpu = 0; cpu < CPU_CORES_MAX; cpu++) fast.member[cpu] = 2 * capacity[cpu] >= largest;
     keep(set, &fast);
 }
 

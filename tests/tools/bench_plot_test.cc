@@ -91,6 +91,11 @@ TEST(BenchPlot, WithAndWithoutGnuplot) {
     r = run_wattle(full, with_env({"PATH=" + dir.path() + ":/usr/bin:/bin"}));
     EXPECT_EQ(r.code, 1);
     EXPECT_TRUE(has(r.err, "/dev/full cannot be written: No space left")) << r.err;
+    dir.write("gnuplot", "#!/bin/sh\n", true); // content, and no drawing
+    r = run_wattle(words, with_env({"PATH=" + dir.path() + ":/usr/bin:/bin"}));
+    EXPECT_EQ(r.code, 1);
+    EXPECT_TRUE(has(r.err, "--plot: gnuplot drew nothing")) << r.err;
+    EXPECT_EQ(read_whole(dir.path("out file.svg")), "drawing\n"); // the one before stays
     dir.write("gnuplot", "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho cannot draw >&2\nexit 3\n", true);
     r = run_wattle(words, with_env({"PATH=" + dir.path() + ":/usr/bin:/bin"}));
     EXPECT_EQ(r.code, 1);
